@@ -1,0 +1,170 @@
+"""Block-level layouts for a matrix product: a grid of warps, each with a tile of fragments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from vm.layouts.common import HasBits, bit_width
+from vm.layouts.errors import LayoutError
+from vm.layouts.fragments import FRAGMENTS, Fragment
+from vm.layouts.modes import divisors, whole_numbers
+from vm.layouts.register import RegisterLayout, local, replicated
+
+# Which fragment a product uses when none is named: by warp width and operand bits, best first.
+DEFAULTS: dict[tuple[int, int], tuple[str, ...]] = {
+    (32, 16): ("mma_m16n8k16", "mma_m16n8k8"),
+    (32, 8): ("mma_m16n8k32_i8", "mma_m16n8k16_i8", "mma_m8n8k16_i8"),
+    (32, 32): ("mma_m16n8k8_tf32", "mma_m16n8k4_tf32"),
+    (64, 16): ("mfma_16x16x16",),
+}
+
+
+@dataclass(frozen=True)
+class DotLayout:
+    """Layouts of a block-level product C[M,N] += A[M,K] B[K,N].
+
+    a, b, c: register layouts of shapes (M, K), (K, N), (M, N) over all warps.
+    warps: the grid of fragment groups along M, along N, and copies that compute the same.
+    repeats: fragments per group along M, N, K.
+    k_run: how many k steps are interleaved, so that a thread's runs along K are that much longer.
+    """
+
+    a: RegisterLayout
+    b: RegisterLayout
+    c: RegisterLayout
+    fragment: Fragment
+    warps: tuple[int, int, int]
+    repeats: tuple[int, int, int]
+    k_run: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of all warps."""
+        return self.c.threads
+
+    def steps(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The instructions of a warp in order, k outermost, then M, then N. For each the slots
+        of a, of b and of c that are its operands, in the order of the fragment's slots."""
+        rows, columns, depth = self.repeats
+        groups = depth // self.k_run
+        run = _run(self.fragment)
+
+        a = np.arange(self.a.slots).reshape(
+            rows, groups, self.fragment.a.slots // run, self.k_run, run
+        )
+        b = np.arange(self.b.slots).reshape(
+            groups, columns, self.fragment.b.slots // run, self.k_run, run
+        )
+        c = np.arange(self.c.slots).reshape(rows, columns, self.fragment.c.slots)
+        for k in range(depth):
+            group, step = divmod(k, self.k_run)
+            for m in range(rows):
+                for n in range(columns):
+                    yield a[m, group, :, step].ravel(), b[group, n, :, step].ravel(), c[m, n]
+
+
+def _run(fragment: Fragment) -> int:
+    """How many neighbouring k a thread holds in neighbouring slots."""
+    order = fragment.k_order
+    return order.modes[-1] if order.local_modes[-1:] == (len(order.modes) - 1,) else 1
+
+
+def dot_layout(
+    M: int,
+    N: int,
+    K: int,
+    bits: int | HasBits,
+    warps: int,
+    *,
+    accumulator_bits: int | HasBits = 32,
+    warp_width: int = 32,
+    fragment: str | Fragment | None = None,
+    k_run: int = 1,
+) -> DotLayout:
+    """Register layouts of a product of an (M, K) and a (K, N) tile of `bits` wide elements.
+
+    Warps are placed on a grid wm x wn; operand A is the same for all warps along N and B for
+    all along M. Of the grids that divide the tile the one is taken with the fewest copies, then
+    the fewest register bits per thread, a.slots * bits + b.slots * bits + c.slots *
+    accumulator_bits (the cost), then the most warps along N (B, often the dequantized operand,
+    is then held least often). Warps that no grid uses compute copies. The fragment is
+    `fragment`, or the first of DEFAULTS that divides the tile. k_run > 1 permutes K alike in A
+    and B so that each thread reads longer runs.
+
+    LayoutError if no fragment divides the tile."""
+    M, N, K, warps, k_run = whole_numbers((M, N, K, warps, k_run), "dot_layout")
+    width, accumulator_width = bit_width(bits), bit_width(accumulator_bits)
+    row = _fragment_for(M, N, K, width, warp_width, fragment, k_run)
+    per_group = row.threads // warp_width
+    if row.threads % warp_width or warps % per_group:
+        raise LayoutError(
+            f"{row.name} is executed by {row.threads} threads together: {warps} warps of "
+            f"{warp_width} are not a multiple of that"
+        )
+    groups = warps // per_group
+    rows, columns, depth = M // row.m, N // row.n, K // row.k
+
+    def cost(grid: tuple[int, int]) -> tuple[int, int, int]:
+        along_m, along_n = grid
+        repeats_m, repeats_n = rows // along_m, columns // along_n
+        operand_slots = depth * (repeats_m * row.a.slots + repeats_n * row.b.slots)
+        registers = operand_slots * width
+        registers += repeats_m * repeats_n * row.c.slots * accumulator_width
+        return groups // (along_m * along_n), registers, along_m
+
+    grids = [
+        (along_m, along_n)
+        for along_m in divisors(groups)
+        if rows % along_m == 0
+        for along_n in divisors(groups // along_m)
+        if columns % along_n == 0
+    ]
+    along_m, along_n = min(grids, key=cost)
+    copies = groups // (along_m * along_n)
+    repeats = rows // along_m, columns // along_n, depth
+
+    run = _run(row)
+    outer = replicated(copies)
+    a = outer.spatial(along_m, 1).replicated(along_n).local(repeats[0], depth // k_run)
+    b = outer.replicated(along_m).spatial(1, along_n).local(depth // k_run, repeats[1])
+    c = outer.spatial(along_m, along_n).local(repeats[0], repeats[1])
+    return DotLayout(
+        a * (row.a / local(1, run)).local(1, k_run * run),
+        b * (row.b / local(run, 1)).local(k_run * run, 1),
+        c * row.c,
+        row,
+        (along_m, along_n, copies),
+        repeats,
+        k_run,
+    )
+
+
+def _fragment_for(
+    M: int, N: int, K: int, bits: int, warp_width: int, named: str | Fragment | None, k_run: int
+) -> Fragment:
+    if isinstance(named, Fragment):
+        candidates = [named]
+    elif named is not None:
+        if named not in FRAGMENTS:
+            raise LayoutError(f"no fragment is called {named!r}")
+        candidates = [FRAGMENTS[named]]
+    else:
+        candidates = [FRAGMENTS[name] for name in DEFAULTS.get((warp_width, bits), ())]
+    if not candidates:
+        widths = sorted(b for w, b in DEFAULTS if w == warp_width)
+        raise LayoutError(
+            f"no fragment multiplies {bits}-bit elements at a warp width of {warp_width}; "
+            f"there are fragments for {', '.join(map(str, widths)) or 'no'} bits: cast first"
+        )
+    for row in candidates:
+        if row.bits == bits and M % row.m == 0 and N % row.n == 0 and K % (row.k * k_run) == 0:
+            return row
+    fitting = "; ".join(
+        f"{row.name} takes {row.bits}-bit elements and multiples of M={row.m}, N={row.n}, "
+        f"K={row.k * k_run}"
+        for row in candidates
+    )
+    raise LayoutError(f"no fragment divides a {bits}-bit tile of M={M}, N={N}, K={K}: {fitting}")

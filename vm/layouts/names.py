@@ -1,0 +1,63 @@
+"""What a layout expression may say: names, and methods or attributes of what they give."""
+
+from __future__ import annotations
+
+from vm.layouts.common import default_layout, packed
+from vm.layouts.dot import dot_layout
+from vm.layouts.fragments import FRAGMENTS
+from vm.layouts.register import (
+    column_local,
+    column_spatial,
+    local,
+    register_layout,
+    replicated,
+    spatial,
+)
+
+NAMES: dict[str, object] = {
+    "local": local,
+    "spatial": spatial,
+    "column_local": column_local,
+    "column_spatial": column_spatial,
+    "replicated": replicated,
+    "register_layout": register_layout,
+    "packed": packed,
+    "default_layout": default_layout,
+    "dot_layout": dot_layout,
+    **FRAGMENTS,
+}
+
+METHODS: frozenset[str] = frozenset(
+    {
+        # products and quotients
+        "local",
+        "spatial",
+        "column_local",
+        "column_spatial",
+        "replicated",
+        "left_divide",
+        "concat",
+        # axes
+        "permute",
+        "transpose",
+        "reshape",
+        "squeeze",
+        "unsqueeze",
+        "reduce",
+        "slice",
+        "broadcast",
+        "expand",
+        # facts
+        "shape",
+        "rank",
+        "size",
+        "threads",
+        "slots",
+        "replication",
+        # fragments and dot layouts
+        "a",
+        "b",
+        "c",
+        "k_order",
+    }
+)
