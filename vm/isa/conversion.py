@@ -22,9 +22,10 @@
   lower code of two at the same distance (integers beyond 2**53 are first rounded to f64).
 
 Sources of up to 16 bits are cast through tables of all their values; f32 to small floats through
-the table of bf16, with the bits below bf16 joined into its last bit (rounding to odd: Boldo and
-Melquiond, "Emulation of FMA and correctly rounded sums", 2008; right for up to 6 mantissa bits less
-one). All other pairs without a direct NumPy way are rounded in `vm.isa.rounding`.
+the table of bf16, rounded to odd (a lost bit is joined into the last one), and f64 likewise through
+f32: rounding again is right where at least two more bits were kept (Boldo and Melquiond, "Emulation
+of FMA and correctly rounded sums", 2008). All other pairs without a direct NumPy way are rounded in
+`vm.isa.rounding`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def convert(
     rounding: Rounding = "nearest_even",
     random_bits: ArrayLike | None = None,
 ) -> NDArray[Any]:
-    """`values` of `source`, cast to `target`: an array of `target.array` of the same shape.
+    """`values` of `source`, cast to `target`: an array of `target.array` of the same shape; where
+    the two types are one, the same array.
 
     `values` must be an array of `source.array` that holds values of `source`. `random_bits` are
     32-bit unsigned integers, one for each value, for `stochastic` rounding alone. Raises
@@ -159,6 +161,8 @@ def _cast(
         if carrier is not None:
             table = _table(carrier, target, overflow, rounding, keep_infinity, as_codes)
             return table[_index(values)]
+        if _fits_through_f32(source, target):
+            values, source = _f32_to_odd(values.astype(np.float64)), dtype("f32")
         short = not target.is_integer and target.bits <= 8 and target.mantissa_bits <= 5
         if source.array == np.float32 and short:
             table = _table("bf16", target, overflow, rounding, keep_infinity, as_codes)
@@ -241,6 +245,23 @@ def _index(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype == np.float32:
         return values.view(np.uint32) >> np.uint32(16)
     return values.view(f"uint{values.dtype.itemsize * 8}")
+
+
+def _fits_through_f32(source: DType, target: DType) -> bool:
+    """Whether values are exact in f64 and `target` has so few bits that f32 to odd is as good."""
+    exact = source.name == "f64" or (source.is_integer and source.bits <= 53)
+    return exact and not target.is_integer and target.name not in ("f32", "f64")
+
+
+def _f32_to_odd(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """f64 values as f32, rounded to odd: toward zero, then the last bit set if that lost any."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        nearest = values.astype(np.float32)
+    bits = nearest.view(np.uint32)
+    wide = nearest.astype(np.float64)
+    bits -= np.abs(wide) > np.abs(values)
+    bits |= wide != values
+    return nearest
 
 
 def _index_to_odd(values: NDArray[np.float32]) -> NDArray[np.uint32]:

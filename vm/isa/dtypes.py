@@ -63,7 +63,7 @@ class DType:
         return self.name
 
     def __repr__(self) -> str:
-        if self.kind == "codebook" and self.name not in _NAMED:
+        if self.kind == "codebook" and self.name not in _CODEBOOKS:
             return f"codebook({self.name!r}, {self.table}, {self.entry.name!r})"
         return f"dtype({self.name!r})"
 
@@ -103,6 +103,14 @@ class DType:
             sign = "u" if self.kind == "unsigned" else ""
             return np.dtype(f"{sign}int{_container_bits(self.bits)}")
         return np.dtype({"f16": np.float16, "f64": np.float64}.get(self.name, np.float32))
+
+    @cached_property
+    def memory(self) -> np.dtype[Any]:
+        """The NumPy dtype of arrays in memory: `array` where its bits are the codes, `storage` for
+        other types of whole bytes (uint16 for `bf16`), uint8 for packed types."""
+        if self.is_packed:
+            return np.dtype(np.uint8)
+        return self.array if self.array.itemsize == self.storage.itemsize else self.storage
 
     @cached_property
     def largest_code(self) -> int:
@@ -217,14 +225,15 @@ class DType:
         """The codes of `values`, an array of `storage` of the same shape.
 
         `values` are numbers of any NumPy bool, integer or float dtype; they are cast to this type
-        as `vm.isa.conversion.convert` describes.
+        as `vm.isa.conversion.convert` describes. The result may share the values' memory.
         """
         from vm.isa import conversion
 
         return conversion.encode(values, self, overflow, rounding, random_bits)
 
     def decode(self, codes: ArrayLike) -> NDArray[Any]:
-        """The values of `codes`, an array of `array` of the same shape; exact.
+        """The values of `codes`, an array of `array` of the same shape; exact. It may share the
+        codes' memory.
 
         Raises `DTypeError` where a code has more bits than the type. A code past the end of a
         codebook's table decodes to NaN.
@@ -318,6 +327,9 @@ _NF4 = (
     1.0,
 )
 
+# Named codebooks: table and type of the entries.
+_CODEBOOKS = {"nf4": (_NF4, "f32")}
+
 # Names of NumPy and ml_dtypes for exactly the same types.
 _ALIASES = {
     **{f"int{bits}": f"i{bits}" for bits in (1, 2, 4, 8, 16, 32, 64)},
@@ -373,6 +385,8 @@ def _by_name(name: str) -> DType:
         return _by_name(_ALIASES[name])
     if name in _NAMED:
         return _NAMED[name]
+    if name in _CODEBOOKS:
+        return codebook(name, *_CODEBOOKS[name])
     if name in _OTHER_TYPES:
         raise DTypeError(f"{name} is another type than any of ours: {_OTHER_TYPES[name]}")
     if found := _INTEGER.fullmatch(name):
@@ -409,12 +423,10 @@ def known_names() -> tuple[str, ...]:
         for exponent in range(1, bits)
     ]
     integers = [f"{sign}{bits}" for sign in "ui" for bits in range(1, 65)]
-    return tuple(dict.fromkeys([*_NAMED, *floats, *integers]))
+    return tuple(dict.fromkeys([*_NAMED, *_CODEBOOKS, *floats, *integers]))
 
 
 def _suggestion(name: str) -> str:
     nearest = difflib.get_close_matches(name.lower(), [*known_names(), *_ALIASES], 1, 0.0)[0]
     return f"did you mean {_ALIASES.get(nearest, nearest)}?"
 
-
-_NAMED["nf4"] = codebook("nf4", _NF4, "f32")
