@@ -50,14 +50,14 @@ def test_every_small_layout_is_its_definition(rank):
 
 
 def test_every_small_layout_with_replication_is_its_definition():
-    for size in range(1, 33):
+    for size in range(1, 25):
         for layout in every_layout(size, 2, (2, 3)):
             assert layout.table().reshape(-1, 2).tolist() == [
                 list(index) for index in function(layout).values()
             ], layout
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("rank", [1, 2])
 def test_every_small_layout_prints_as_itself(rank):
     for size in NUMBERS:
         for layout in every_layout(size, rank, (2,) if size <= 16 else ()):
@@ -65,7 +65,7 @@ def test_every_small_layout_prints_as_itself(rank):
 
 
 def test_equal_exactly_if_the_same_function():
-    for size in range(1, 33):
+    for size in range(1, 25):
         seen: dict[tuple, RegisterLayout] = {}
         for layout in every_layout(size, 2, (2, 3)):
             key = (layout.shape, tuple(function(layout).items()))
@@ -74,7 +74,7 @@ def test_equal_exactly_if_the_same_function():
 
 
 def test_inverse_and_owner_of_every_small_layout():
-    for size in range(1, 33):
+    for size in range(1, 25):
         for layout in every_layout(size, 2, (2,)):
             holders: dict[tuple[int, ...], list[tuple[int, int]]] = {}
             for place, index in function(layout).items():
@@ -86,8 +86,9 @@ def test_inverse_and_owner_of_every_small_layout():
 
 
 def test_division_finds_every_quotient_and_no_other():
-    """q * g / g == q, and where f / g exists its product is f; where not, no layout in the world fits."""
-    world = [f for size in (1, 2, 4, 6) for f in every_layout(size, 2, (2,))]
+    """q * g / g == q, and where f / g exists its product is f; where not, no layout in the
+    world fits."""
+    world = [f for size in (1, 2, 4) for f in every_layout(size, 2, (2,))]
     wholes: dict[RegisterLayout, set] = {}
     for outer in world:
         for inner in world:

@@ -1,4 +1,5 @@
-"""Small worlds: every register layout with few modes, and an evaluator that knows only definitions."""
+"""Small worlds: every register layout with few modes, and an evaluator that knows only
+definitions."""
 
 from __future__ import annotations
 
@@ -111,7 +112,9 @@ def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
 
 
 def _factor(rank: int) -> strategies.SearchStrategy[RegisterLayout]:
-    extents = strategies.lists(strategies.sampled_from([1, 1, 2, 3, 4]), min_size=rank, max_size=rank)
+    extents = strategies.lists(
+        strategies.sampled_from([1, 1, 2, 3, 4]), min_size=rank, max_size=rank
+    )
     shaped = strategies.builds(
         lambda make, shape: make(*shape),
         strategies.sampled_from([local, spatial, column_local, column_spatial]),

@@ -128,15 +128,16 @@ def _wgmma(n: int, bits: int, suffix: str, dtypes: tuple) -> Fragment:
     return Fragment(name, 64, n, k, bits, "sm_90a", dtypes, operands, k_order)
 
 
-def _mfma(name: str, m: int, k: int, c: RegisterLayout, dtypes: tuple) -> Fragment:
+def _mfma(name: str, m: int, k: int, bits: int, capability: str, dtypes: tuple) -> Fragment:
+    """V_MFMA over a wave of 64: lane = m x k part + row; the accumulator has runs of 4 rows."""
     parts = 64 // m
     operands = {
         "a": column_spatial(m, parts).local(1, k // parts),
         "b": spatial(parts, m).local(k // parts, 1),
-        "c": c,
+        "c": local(m // (4 * parts), 1).spatial(parts, m).local(4, 1),
     }
     k_order = spatial(parts).local(k // parts)
-    return Fragment(name, m, m, k, 16, "gfx90a", dtypes, operands, k_order)
+    return Fragment(name, m, m, k, bits, capability, dtypes, operands, k_order)
 
 
 MMA_ROWS: tuple[Fragment, ...] = (
@@ -163,12 +164,76 @@ WGMMA_ROWS: tuple[Fragment, ...] = (
     *(_wgmma(n, 8, "_i8", _BYTE) for n in _WGMMA_INTEGER_N),
 )
 
-_MFMA_F16 = (("f16", "f16", "f32", "f32"),)
+_F16_ONLY = (("f16", "f16", "f32", "f32"),)
+_I8_ONLY = (("i8", "i8", "i32", "i32"),)
 MFMA_ROWS: tuple[Fragment, ...] = (
-    _mfma("mfma_16x16x16", 16, 16, spatial(4, 16).local(4, 1), _MFMA_F16),
-    _mfma("mfma_32x32x8", 32, 8, local(4, 1).spatial(2, 32).local(4, 1), _MFMA_F16),
-    _mfma("mfma_16x16x16_bf16", 16, 16, spatial(4, 16).local(4, 1), _BFLOAT),
-    _mfma("mfma_32x32x8_bf16", 32, 8, local(4, 1).spatial(2, 32).local(4, 1), _BFLOAT),
+    _mfma("mfma_16x16x16", 16, 16, 16, "gfx908", _F16_ONLY),
+    _mfma("mfma_32x32x8", 32, 8, 16, "gfx908", _F16_ONLY),
+    _mfma("mfma_16x16x16_bf16", 16, 16, 16, "gfx90a", _BFLOAT),
+    _mfma("mfma_32x32x8_bf16", 32, 8, 16, "gfx90a", _BFLOAT),
+    _mfma("mfma_16x16x32_i8", 16, 32, 8, "gfx940", _I8_ONLY),
+    _mfma("mfma_32x32x16_i8", 32, 16, 8, "gfx940", _I8_ONLY),
+)
+
+
+@dataclass(frozen=True)
+class MatrixTransfer:
+    """ldmatrix or stmatrix: `count` matrices of 8 rows of 16 bytes between shared memory and a
+    warp.
+
+    bits: width of the elements the layouts are written in. rows: layout of shape (count, 8);
+    the thread of element (j, r) gives the address of row r of matrix j (other threads' are
+    ignored). registers: layout of the matrices as they lie in memory, stacked along axis 0; a
+    slot holds 32 / bits elements of matrix j in register j. transposed: the `.trans` form.
+    Source: PTX ISA, sections ldmatrix and stmatrix (m8n8)."""
+
+    name: str
+    capability: str
+    count: int
+    transposed: bool
+    bits: int
+    rows: RegisterLayout
+    registers: RegisterLayout
+
+    @property
+    def atom(self) -> RegisterLayout:
+        """The registers of one of the matrices."""
+        return self.registers.left_divide(local(self.count, 1))
+
+    def __str__(self) -> str:
+        return self.name
+
+    __repr__ = __str__
+
+
+def _transfer(instruction: str, capability: str, count: int, form: str) -> MatrixTransfer:
+    bits, atom = {
+        "": (16, spatial(8, 4).local(1, 2)),
+        "_trans": (16, column_spatial(4, 8).local(2, 1)),
+        "_b8": (8, spatial(8, 4).local(1, 4)),
+        "_b32": (32, spatial(8, 4)),
+    }[form]
+    return MatrixTransfer(
+        f"{instruction}_x{count}{form}",
+        capability,
+        count,
+        form == "_trans",
+        bits,
+        spatial(count, 8),
+        local(count, 1) * atom,
+    )
+
+
+TRANSFERS: Mapping[str, MatrixTransfer] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            _transfer(instruction, capability, count, form)
+            for instruction, capability in (("ldmatrix", "sm_75"), ("stmatrix", "sm_90"))
+            for count in (1, 2, 4)
+            for form in ("", "_trans", "_b8", "_b32")
+        )
+    }
 )
 
 FRAGMENTS: Mapping[str, Fragment] = MappingProxyType(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vm.layouts.common import default_layout, packed
 from vm.layouts.dot import dot_layout
-from vm.layouts.fragments import FRAGMENTS
+from vm.layouts.fragments import FRAGMENTS, TRANSFERS
 from vm.layouts.register import (
     column_local,
     column_spatial,
@@ -25,6 +25,7 @@ NAMES: dict[str, object] = {
     "default_layout": default_layout,
     "dot_layout": dot_layout,
     **FRAGMENTS,
+    **TRANSFERS,
 }
 
 METHODS: frozenset[str] = frozenset(
@@ -59,5 +60,9 @@ METHODS: frozenset[str] = frozenset(
         "b",
         "c",
         "k_order",
+        # ldmatrix and stmatrix
+        "registers",
+        "rows",
+        "atom",
     }
 )
