@@ -1,0 +1,1 @@
+"""Side-by-side measurements of quantized GEMM kernels; see README.md beside this file."""
