@@ -81,7 +81,7 @@ def draw_ratio(result: Result) -> Figure:
         axis.set_xlim(0.9, 1.08 * max(row.ratio for row in rows))
         axis.set_xscale("log")
         ratio_ticks(axis, max(row.ratio for row in rows))
-        axis.grid(axis="x", which="major", color="#dddddd")
+        axis.grid(which="major", color="#dddddd")
         axis.set_axisbelow(True)
     axes[0].set_yticks(range(len(lines)), [f"{shape}  {weight}" for shape, weight in lines])
     axes[0].set_ylim(len(lines) - 0.5, -0.5)
@@ -97,7 +97,9 @@ def draw_ratio(result: Result) -> Figure:
 def ratio_ticks(axis: Axes, largest: float) -> None:
     from matplotlib.ticker import NullFormatter, NullLocator
 
-    ticks = [tick for tick in (1, 1.2, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30) if tick <= largest]
+    wide = largest > 6
+    every = (1, 1.5, 2, 3, 5, 10, 20, 50) if wide else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5)
+    ticks = [tick for tick in every if tick <= largest]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_minor_formatter(NullFormatter())

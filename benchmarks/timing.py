@@ -24,7 +24,7 @@ ROTATE_BYTES = 300_000_000
 REPLAY_US = 1000.0
 """A replay lasts at least about this long, so that the few us of its own start are under 1 %."""
 LEAST_CALLS = 16
-WARM_UP_SECONDS = 0.03
+WARM_UP_SECONDS = 0.1
 """Of replays before the first sample: an idle chip takes milliseconds to raise its clock."""
 
 
@@ -98,11 +98,13 @@ def capture(prepared: Prepared, calls: int) -> TimedGraph:
     return TimedGraph(prepared, calls, graph)
 
 
-def interleaved_samples(graphs: Sequence[TimedGraph], rounds: int) -> list[list[float]]:
+def interleaved_samples(
+    graphs: Sequence[TimedGraph], rounds: int, warm_up_seconds: float = WARM_UP_SECONDS
+) -> list[list[float]]:
     """For each graph `rounds` samples in us per call, one graph after the other in every round."""
     import torch
 
-    deadline = time.perf_counter() + WARM_UP_SECONDS
+    deadline = time.perf_counter() + warm_up_seconds
     while time.perf_counter() < deadline:
         for timed in graphs:
             timed.graph.replay()
