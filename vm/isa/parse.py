@@ -1,0 +1,562 @@
+"""Text to syntax.
+
+`parse_text` makes the tree of a whole file, `parse_expression` that of one expression. Only
+`VmError` leaves this file: malformed text has a code of E01xx and the place of the first token
+that does not fit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from importlib.resources import files
+
+from lark import Lark, Token, v_args
+from lark.exceptions import UnexpectedCharacters, UnexpectedToken, VisitError
+from lark.visitors import Transformer_NonRecursive
+
+from vm.errors import Origin, Source, VmError, fail
+from vm.isa import syntax
+from vm.isa.comments import attach_comments
+
+LANGUAGE_VERSION = 1
+MAXIMUM_SOURCE_BYTES = 1_000_000
+MAXIMUM_NESTING = 256
+MAXIMUM_DIGITS = 4_000
+
+RESERVED = frozenset(
+    ["if", "else", "for", "while", "group", "var", "break", "continue", "return", "and", "or", "not", "true", "false", "inf", "nan"]
+)
+
+# A newline before one of these continues the item or statement that is being written.
+_CONTINUES_BEFORE = {"GRID", "THREADS", "WHERE", "LBRACE", "ELSE"}
+# A newline after one of these cannot end anything.
+_CONTINUES_AFTER = {
+    "COMMA", "EQUAL", "SIGN", "FACTOR", "SHIFT", "COMPARE", "BITS_OR", "BITS_XOR", "BITS_AND",
+    "TILDE", "RANGE", "AND", "OR", "NOT", "__ANON_0", "WHERE", "GRID", "THREADS", "ELSE",
+}  # fmt: skip
+_CLOSING = {"RPAR": "LPAR", "RSQB": "LSQB", "RBRACE": "LBRACE"}
+
+
+# Words that are keywords only where a header is written, and names everywhere else.
+_HEADER_WORDS = {"VM", "PROGRAM", "REFERENCE", "CASE", "GRID", "THREADS", "WHERE", "CONSTANT_KIND"}
+
+
+class _TokenStream:
+    """Keeps the newlines that end a statement, and gives soft keywords back as names."""
+
+    always_accept = ("_SEPARATOR",)
+
+    def process(self, stream: Iterable[Token]) -> Iterator[Token]:
+        open_brackets: list[Token] = []
+        previous: Token | None = None
+        held: Token | None = None
+        loop_header = False
+        for token in stream:
+            inside = bool(open_brackets) and open_brackets[-1].type != "LBRACE"
+            if token.type == "_SEPARATOR":
+                if not inside or ";" in token:
+                    held = held or token
+                continue
+            if (
+                (token.type in _HEADER_WORDS and open_brackets)
+                or (token.type in ("IN", "UNROLL") and (inside or not loop_header))
+                or (token.type == "_RANGE_WORD" and (previous is None or previous.type != "IN"))
+            ):
+                token = Token.new_borrow_pos("NAME", str(token), token)
+            if token.type == "FOR":
+                loop_header = True
+            elif token.type == "LBRACE":
+                loop_header = False
+            if held is not None:
+                semicolon = ";" in held
+                continues = token.type in _CONTINUES_BEFORE or (
+                    previous is None or previous.type in _CONTINUES_AFTER
+                )
+                if semicolon or not continues:
+                    yield held
+                held = None
+            if token.type in ("LPAR", "LSQB", "LBRACE"):
+                open_brackets.append(token)
+                if len(open_brackets) > MAXIMUM_NESTING:
+                    raise _TooDeep(token)
+            elif token.type in _CLOSING and open_brackets:
+                open_brackets.pop()
+            previous = token
+            yield token
+        if held is not None:
+            yield held
+
+
+class _TooDeep(Exception):
+    def __init__(self, place: object):
+        self.place = place
+
+
+class _Build(Transformer_NonRecursive):
+    """Bottom-up construction of the tree: each method is the rule of the grammar it is named for."""
+
+    def __init__(self, source: Source):
+        super().__init__()
+        self._source = source
+        # Depth of every node made so far: deep chains need no bracket (`- - - x`, `a + b + ...`).
+        self._depth: dict[int, int] = {}
+        self._made: list[object] = []
+
+    def origin(self, meta: object) -> Origin:
+        return Origin(
+            self._source.name, meta.line, meta.column, meta.end_line, meta.end_column, self._source
+        )
+
+    def _node(self, kind: type, origin: Origin, *values: object):
+        node = kind(*values, origin=origin)
+        depth = 1 + max((self._depth.get(id(child), 0) for child in syntax.children(node)), default=0)
+        if depth > MAXIMUM_NESTING:
+            raise _TooDeep(origin)
+        self._depth[id(node)] = depth
+        self._made.append(node)  # keeps the id from being used again
+        return node
+
+    def _fault(self, code: str, message: str, origin: Origin, label: str, fix: str) -> VmError:
+        return fail(code, message, origin, label, fix=fix)
+
+    # --- items ---
+    @v_args(meta=True)
+    def start(self, meta, parts):
+        version, *items = parts
+        return self._node(syntax.Text, self.origin(meta), version, tuple(items))
+
+    @v_args(meta=True)
+    def version(self, meta, parts):
+        number = int(parts[0])
+        if number != LANGUAGE_VERSION:
+            raise fail(
+                "E0103",
+                f"this file is written in version {number} of the language",
+                self.origin(meta),
+                f"version {LANGUAGE_VERSION} is the one this machine knows",
+                fix=f"write `vm {LANGUAGE_VERSION}`, or use a machine that knows version {number}",
+            )
+        return number
+
+    @v_args(meta=True)
+    def constant(self, meta, parts):
+        kind, name, value = parts
+        return self._node(
+            syntax.Constant, self.origin(meta), str(kind), self._defined(name), value
+        )
+
+    @v_args(meta=True)
+    def program(self, meta, parts):
+        name, parameters, grid, threads, facts, block = parts
+        return self._node(
+            syntax.Definition, self.origin(meta), "program", self._defined(name),
+            parameters or (), grid, threads, facts or (), block,
+        )  # fmt: skip
+
+    @v_args(meta=True)
+    def reference(self, meta, parts):
+        name, parameters, facts, block = parts
+        return self._node(
+            syntax.Definition, self.origin(meta), "reference", self._defined(name),
+            parameters or (), (), None, facts or (), block,
+        )  # fmt: skip
+
+    @v_args(meta=True)
+    def case(self, meta, parts):
+        name, sizes, block = parts
+        return self._node(
+            syntax.Case, self.origin(meta), self._defined(name), sizes or (), block
+        )
+
+    @v_args(meta=True)
+    def parameter(self, meta, parts):
+        name, type_ = parts
+        return self._node(syntax.Parameter, self.origin(meta), self._defined(name), type_)
+
+    def _list(self, parts):
+        return tuple(part for part in parts if part is not None)
+
+    parameters = facts = expressions = indices = arguments = keywords = _list
+
+    # --- statements ---
+    @v_args(meta=True)
+    def block(self, meta, parts):
+        return self._node(
+            syntax.Block, self.origin(meta), tuple(part for part in parts if part is not None), ()
+        )
+
+    @v_args(meta=True)
+    def bind(self, meta, parts):
+        *names, value = parts
+        names = tuple(self._defined(name) for name in names)
+        return self._node(syntax.Bind, self.origin(meta), names, value)
+
+    @v_args(meta=True)
+    def declare(self, meta, parts):
+        name, type_, value = parts
+        return self._node(syntax.Declare, self.origin(meta), self._defined(name), type_, value)
+
+    @v_args(meta=True)
+    def assign(self, meta, parts):
+        name, value = parts
+        return self._node(syntax.Assign, self.origin(meta), str(name), value)
+
+    @v_args(meta=True)
+    def execute(self, meta, parts):
+        (call,) = parts
+        if not isinstance(call, syntax.Call):
+            raise self._fault(
+                "E0106", "this expression is computed and thrown away", self.origin(meta),
+                "only an instruction can stand alone", "bind it: `name = ...`",
+            )  # fmt: skip
+        return self._node(syntax.Execute, self.origin(meta), call)
+
+    @v_args(meta=True)
+    def _if(self, meta, parts):
+        condition, then, otherwise = parts
+        if isinstance(otherwise, syntax.If):
+            otherwise = self._node(syntax.Block, otherwise.origin, (otherwise,), ())
+        return self._node(syntax.If, self.origin(meta), condition, then, otherwise)
+
+    @v_args(meta=True)
+    def _for(self, meta, parts):
+        name, bounds, unroll, body = parts
+        if len(bounds) > 3:
+            raise self._fault(
+                "E0102", "range takes at most start, stop and step", self.origin(meta),
+                f"{len(bounds)} bounds", "write range(stop), range(start, stop) or add a step",
+            )  # fmt: skip
+        return self._node(
+            syntax.For, self.origin(meta), self._defined(name), bounds, unroll, body
+        )
+
+    @v_args(meta=True)
+    def _while(self, meta, parts):
+        return self._node(syntax.While, self.origin(meta), *parts)
+
+    @v_args(meta=True)
+    def group(self, meta, parts):
+        name, keywords, body = parts
+        return self._node(
+            syntax.Group, self.origin(meta), self._defined(name), keywords or (), body
+        )
+
+    @v_args(meta=True)
+    def jump(self, meta, parts):
+        return self._node(syntax.Jump, self.origin(meta), str(parts[0]))
+
+    @v_args(meta=True)
+    def _return(self, meta, parts):
+        return self._node(syntax.Return, self.origin(meta), parts[0])
+
+    # --- expressions ---
+    def _chain(self, parts):
+        value = parts[0]
+        for operator, operand in zip(parts[1::2], parts[2::2], strict=True):
+            value = self._operation(str(operator), value, operand)
+        return value
+
+    bits_or = bits_xor = bits_and = shift = sum = product = _chain
+
+    def _words(word):
+        def build(self, parts):
+            value = parts[0]
+            for operand in parts[1:]:
+                value = self._operation(word, value, operand)
+            return value
+
+        return build
+
+    either = _words("or")
+    both = _words("and")
+
+    def comparison(self, parts):
+        left, operator, right = parts
+        return left if operator is None else self._operation(str(operator), left, right)
+
+    def _operation(self, operator, left, right):
+        return self._node(
+            syntax.Operation, left.origin.to(right.origin), operator, (left, right)
+        )
+
+    @v_args(meta=True)
+    def prefix(self, meta, parts):
+        operator, operand = parts
+        if operator == "-" and isinstance(operand, syntax.Literal) and operand.value is not True:
+            value = operand.value
+            if not isinstance(value, (bool, str)):
+                return self._node(syntax.Literal, self.origin(meta), -value)
+        return self._node(syntax.Operation, self.origin(meta), str(operator), (operand,))
+
+    @v_args(meta=True)
+    def prefix_not(self, meta, parts):
+        return self._node(syntax.Operation, self.origin(meta), "not", (parts[0],))
+
+    @v_args(meta=True)
+    def name(self, meta, parts):
+        return self._node(syntax.Name, self.origin(meta), self._used(parts[0]))
+
+    @v_args(meta=True)
+    def call(self, meta, parts):
+        name, arguments = parts
+        positional, keywords = self._split(arguments)
+        return self._node(
+            syntax.Call, self.origin(meta), self._used(name), positional, keywords
+        )
+
+    @v_args(meta=True)
+    def member(self, meta, parts):
+        base, name = parts
+        return self._node(syntax.Member, self.origin(meta), base, str(name), None, ())
+
+    @v_args(meta=True)
+    def method(self, meta, parts):
+        base, name, arguments = parts
+        positional, keywords = self._split(arguments)
+        return self._node(
+            syntax.Member, self.origin(meta), base, str(name), positional, keywords
+        )
+
+    @v_args(meta=True)
+    def subscript(self, meta, parts):
+        base, indices = parts
+        return self._node(syntax.Subscript, self.origin(meta), base, indices)
+
+    @v_args(meta=True)
+    def index(self, meta, parts):
+        return self._node(syntax.Index, self.origin(meta), parts[0], None)
+
+    @v_args(meta=True)
+    def tile(self, meta, parts):
+        offset, _, extent = parts
+        return self._node(syntax.Index, self.origin(meta), offset, extent)
+
+    @v_args(meta=True)
+    def whole(self, meta, parts):
+        return self._node(syntax.Index, self.origin(meta), None, None)
+
+    @v_args(meta=True)
+    def sequence(self, meta, parts):
+        return self._node(syntax.Sequence, self.origin(meta), parts[0] or ())
+
+    def parenthesized(self, parts):
+        return parts[0]
+
+    @v_args(meta=True)
+    def keyword(self, meta, parts):
+        name, value = parts
+        return self._node(syntax.Keyword, self.origin(meta), str(name), value)
+
+    @v_args(meta=True)
+    def number(self, meta, parts):
+        (token,) = parts
+        text = str(token)
+        if len(text) > MAXIMUM_DIGITS:
+            raise self._fault(
+                "E0105", f"a number of {len(text)} digits", self.origin(meta),
+                f"the limit is {MAXIMUM_DIGITS}", "no type here needs that many digits",
+            )  # fmt: skip
+        try:
+            value = _float(text) if token.type == "FLOAT" else int(text, 0)
+        except (ValueError, OverflowError):
+            raise self._fault(
+                "E0101", f"`{text}` is not a number", self.origin(meta), "cannot be read",
+                "write 12, 0x1F, 0b101, 1.5, 1e-3, 0x1.8p3, inf or nan",
+            ) from None  # fmt: skip
+        return self._node(syntax.Literal, self.origin(meta), value)
+
+    @v_args(meta=True)
+    def string(self, meta, parts):
+        return self._node(syntax.Literal, self.origin(meta), unquote(str(parts[0])))
+
+    @v_args(meta=True)
+    def truth(self, meta, parts):
+        return self._node(syntax.Literal, self.origin(meta), str(parts[0]) == "true")
+
+    # --- names ---
+    def _used(self, token: Token) -> str:
+        if token in RESERVED:
+            raise self._fault(
+                "E0104", f"`{token}` is a word of the language", self.origin(token),
+                "and cannot be a name", "choose another name",
+            )  # fmt: skip
+        return str(token)
+
+    _defined = _used
+
+    def _split(self, arguments):
+        arguments = arguments or ()
+        positional = tuple(a for a in arguments if not isinstance(a, syntax.Keyword))
+        keywords = tuple(a for a in arguments if isinstance(a, syntax.Keyword))
+        if any(isinstance(argument, syntax.Keyword) for argument in arguments[: len(positional)]):
+            late = positional[-1]
+            raise self._fault(
+                "E0102", "an argument without a name follows one with a name", late.origin,
+                "this one", "put the named arguments last",
+            )  # fmt: skip
+        return positional, keywords
+
+
+# `if`, `for`, `while` and `return` are rules of the grammar but words of Python.
+for _word in ("if", "for", "while", "return"):
+    setattr(_Build, _word, getattr(_Build, f"_{_word}"))
+
+
+def unquote(text: str) -> str:
+    """The characters that a quoted string stands for; escapes are \\n, \\t, \\" and \\\\."""
+    return re.sub(
+        r"\\(.)", lambda match: {"n": "\n", "t": "\t"}.get(match[1], match[1]), text[1:-1]
+    )
+
+
+def _float(text: str) -> float:
+    return float.fromhex(text) if text[:2] in ("0x", "0X") else float(text)
+
+
+@lru_cache(maxsize=2)
+def _grammar(start: str) -> Lark:
+    text = files("vm.isa").joinpath("grammar.lark").read_text(encoding="utf-8")
+    return Lark(
+        text,
+        start=start,
+        parser="lalr",
+        lexer="basic",
+        postlex=_TokenStream(),
+        propagate_positions=True,
+        maybe_placeholders=True,
+    )
+
+
+def parse_text(source: Source) -> syntax.Text:
+    """The tree of a whole file; raises `VmError` E01xx at the first thing that does not fit."""
+    comments = _scan_comments(source)
+    text = _parse(source, "start")
+    return attach_comments(text, comments)
+
+
+def parse_expression(source: Source) -> syntax.Expression:
+    """The tree of one expression, such as a layout at the prompt."""
+    return _parse(source, "expression")
+
+
+_TOKENS_OF_COMMENTS = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*')
+
+
+def _scan_comments(source: Source) -> list[tuple[int, bool, str]]:
+    """(line, whether it stands alone on the line, text) of each comment."""
+    found = []
+    for number, line in enumerate(source.text.split("\n"), start=1):
+        if "#" not in line:
+            continue
+        for match in _TOKENS_OF_COMMENTS.finditer(line):
+            if match[0].startswith("#"):
+                found.append((number, not line[: match.start()].strip(), match[0].rstrip()))
+    return found
+
+
+def _parse(source: Source, start: str):
+    size = len(source.text.encode("utf-8", errors="replace"))
+    if size > MAXIMUM_SOURCE_BYTES:
+        raise fail(
+            "E0105",
+            f"{source.name} is {size} bytes long",
+            None,
+            notes=(f"the limit is {MAXIMUM_SOURCE_BYTES} bytes",),
+            fix="split the module",
+        )
+    build = _Build(source)
+    try:
+        return build.transform(_grammar(start).parse(source.text))
+    except UnexpectedCharacters as error:
+        raise _malformed_character(source, error) from None
+    except UnexpectedToken as error:
+        raise _malformed_token(source, error) from None
+    except _TooDeep as error:
+        raise _too_deep(build, error.place) from None
+    except VisitError as error:
+        if isinstance(error.orig_exc, VmError):
+            raise error.orig_exc from None
+        if isinstance(error.orig_exc, _TooDeep):
+            raise _too_deep(build, error.orig_exc.place) from None
+        raise
+    except RecursionError:
+        raise _too_deep(build, None) from None
+
+
+def _too_deep(build: _Build, place: object) -> VmError:
+    origin = place if isinstance(place, Origin) else build.origin(place) if place else None
+    return fail(
+        "E0105",
+        f"nested more than {MAXIMUM_NESTING} deep",
+        origin,
+        "here",
+        fix="name the inner parts: `part = ...`",
+    )
+
+
+def _malformed_character(source: Source, error: UnexpectedCharacters) -> VmError:
+    origin = Origin(
+        source.name, error.line, error.column, error.line, error.column + 1, source
+    )
+    character = source.text[error.pos_in_stream]
+    hints = {
+        "'": 'strings are written "like this"',
+        "!": "write `not x`, or `a != b`",
+        "@": "names have no sigil here",
+        "%": "names have no sigil here",
+        '"': "the string has no closing quote on its line",
+    }
+    return fail(
+        "E0101",
+        f"`{character}` cannot stand here",
+        origin,
+        "unexpected character",
+        fix=hints.get(character, _expected(error.allowed)),
+    )
+
+
+def _malformed_token(source: Source, error: UnexpectedToken) -> VmError:
+    token = error.token
+    if token.type == "$END":
+        lines = source.text.split("\n")
+        last = max((n for n, line in enumerate(lines, 1) if line.strip()), default=1)
+        column = len(lines[last - 1]) + 1
+        origin = Origin(source.name, last, column, last, column + 1, source)
+        return fail(
+            "E0102", "the text ends in the middle of something", origin, "ends here",
+            fix=_expected(error.expected),
+        )  # fmt: skip
+    if token.type == "_SEPARATOR":
+        origin = Origin(
+            source.name, token.line, token.column, token.line, token.column + 1, source
+        )
+        shown = "the end of the line"
+    else:
+        origin = Origin(
+            source.name, token.line, token.column, token.end_line, token.end_column, source
+        )
+        shown = f"`{token}`"
+    fix = _expected(error.expected)
+    if str(token) == "/":
+        fix = "write `a / b`: the division of integers floors"
+    return fail("E0102", f"{shown} does not fit here", origin, "unexpected", fix=fix)
+
+
+_SHOWN = {
+    "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "LBRACE": "`{`", "RBRACE": "`}`",
+    "COMMA": "`,`", "EQUAL": "`=`", "COLON": "`:`", "DOT": "`.`", "NAME": "a name",
+    "INT": "a number", "FLOAT": "a number", "STRING": "a string", "_SEPARATOR": "a new line",
+    "SIGN": "`+` or `-`", "FACTOR": "`*`, `/` or `%`", "$END": "the end", "__ANON_0": "`:=`",
+    "RANGE": "`+:`", "CONSTANT_KIND": "`const`, `layout`", "TRUTH": "`true` or `false`",
+    "COMPARE": "a comparison", "BITS_OR": "`|`", "BITS_XOR": "`^`", "BITS_AND": "`&`",
+    "SHIFT": "`<<` or `>>`", "TILDE": "`~`", "JUMP": "`break` or `continue`",
+}  # fmt: skip
+
+
+def _expected(names: Iterable[str] | None) -> str:
+    if not names:
+        return "remove it"
+    shown = sorted({_SHOWN.get(name, f"`{name.lower()}`") for name in names})
+    return "expected " + (", ".join(shown[:-1]) + " or " + shown[-1] if shown[1:] else shown[0])

@@ -1,0 +1,318 @@
+"""The values of expressions that are known before a program runs.
+
+Constants, dtypes, layouts and sizes form one world of names. Integers here are mathematical
+integers (no width); `/` and `%` of integers floor. A name that stands for a run-time value makes
+an expression not static, which `evaluate` reports with `NotStatic` for the caller to decide.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import ceil, floor
+from typing import Any
+
+from vm.errors import Origin, fail
+from vm.isa import syntax
+from vm.isa.dtypes import DType, DTypeError, dtype
+from vm.isa.instruction import INSTRUCTIONS, nearest
+from vm.layouts import METHODS, NAMES, LayoutError
+
+MAXIMUM_BITS = 4096
+
+
+class NotStatic(Exception):
+    """The expression depends on `name`, which has a value only when the program runs."""
+
+    def __init__(self, name: str, origin: Origin):
+        super().__init__(name)
+        self.name = name
+        self.origin = origin
+
+
+@dataclass
+class Environment:
+    """What names stand for: values that are known, and expressions evaluated when first used.
+
+    `lazy` holds the constants and layouts of a module, which may use each other and, for layouts,
+    the `context` of the program that uses them (its threads, warps and warp width).
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    lazy: Mapping[str, syntax.Constant] = field(default_factory=dict)
+    context: dict[str, int] = field(default_factory=dict)
+    runtime: Callable[[str], bool] = field(default=lambda name: False)
+    _evaluating: list[str] = field(default_factory=list)
+
+    def with_context(self, **context: int) -> Environment:
+        """The same names in another context: module layouts are evaluated anew in it."""
+        known = {k: v for k, v in self.values.items() if k not in self.lazy or k in self._given}
+        child = Environment(known, self.lazy, context, self.runtime)
+        child._given = self._given
+        return child
+
+    def __post_init__(self) -> None:
+        self._given = set(self.values)
+
+    def lookup(self, name: str, origin: Origin) -> Any:
+        """The value of a name; raises `NotStatic` for run-time names, E0201 for unknown ones."""
+        if name in self.values:
+            return self.values[name]
+        if name in self.lazy:
+            if name in self._evaluating:
+                raise fail(
+                    "E0202", f"{name} is defined by itself", origin, "used here",
+                    others=((self.lazy[name].origin, "while this is evaluated"),),
+                    fix="break the circle: " + " -> ".join([*self._evaluating, name]),
+                )  # fmt: skip
+            self._evaluating.append(name)
+            try:
+                value = evaluate(self.lazy[name].value, self)
+            finally:
+                self._evaluating.pop()
+            self.values[name] = value
+            return value
+        if self.runtime(name):
+            raise NotStatic(name, origin)
+        known = known_dtype(name)
+        if known is not None:
+            return known
+        if name in NAMES:
+            return NAMES[name]
+        raise self.unknown(name, origin)
+
+    def names(self) -> set[str]:
+        return {*self.values, *self.lazy}
+
+    def unknown(self, name: str, origin: Origin, also: Iterable[str] = ()) -> Exception:
+        """The error for a name that stands for nothing, with the nearest that is known."""
+        close = nearest(name, {*self.names(), *NAMES, *also})
+        return fail(
+            "E0201", f"nothing is called `{name}` here", origin, "unknown name",
+            fix=f"did you mean `{close}`?" if close else "bind it, or pass it as a parameter",
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def known_dtype(name: str) -> DType | None:
+    """The dtype of that name, None where there is none."""
+    try:
+        return dtype(name)
+    except DTypeError:
+        return None
+
+
+def _divide(a, b):
+    return a // b if isinstance(a, int) and isinstance(b, int) else a / b
+
+
+_OPERATORS: dict[str, Callable] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": _divide, "%": operator.mod,
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le,
+    ">": operator.gt, ">=": operator.ge, "|": operator.or_, "^": operator.xor,
+    "&": operator.and_, "<<": operator.lshift, ">>": operator.rshift,
+    "and": lambda a, b: a and b, "or": lambda a, b: a or b,
+}  # fmt: skip
+_PREFIXES: dict[str, Callable] = {
+    "-": operator.neg, "+": operator.pos, "~": operator.invert, "not": operator.not_,
+}  # fmt: skip
+
+# Functions of numbers that may stand in static expressions: sizes, grids and attributes.
+FUNCTIONS: dict[str, Callable] = {
+    "ceil_div": lambda a, b: -(-a // b),
+    "min": min,
+    "max": max,
+    "abs": abs,
+    "floor": floor,
+    "ceil": ceil,
+    "bits": lambda t: t.bits,
+}
+
+
+def operate(node: syntax.Operation, values: list[Any]) -> Any:
+    """The operator applied to static values; E0203 where it has no meaning for them."""
+    table = _PREFIXES if len(values) == 1 else _OPERATORS
+    numeric = all(isinstance(value, (int, float)) for value in values)
+    equality = node.operator in ("==", "!=")
+    try:
+        if not numeric and not equality:
+            # Layouts multiply and divide; dtypes do neither.
+            if node.operator not in ("*", "/") or any(isinstance(v, DType) for v in values):
+                raise TypeError
+            return (operator.mul if node.operator == "*" else operator.truediv)(*values)
+        if node.operator == "<<" and values[1] > MAXIMUM_BITS:
+            raise OverflowError
+        result = table[node.operator](*values)
+    except ZeroDivisionError:
+        raise fail(
+            "E0204", "division by zero", node.origin, "the divisor is 0",
+            fix="give the constant another value",
+        ) from None  # fmt: skip
+    except (TypeError, ValueError, OverflowError):
+        shown = " and ".join(_kind_of(value) for value in values)
+        raise fail(
+            "E0203", f"`{node.operator}` has no meaning for {shown}", node.origin, "here",
+            fix="use it on numbers",
+        ) from None  # fmt: skip
+    except LayoutError as error:
+        raise layout_fault(error, node.origin) from None
+    if isinstance(result, int) and result.bit_length() > MAXIMUM_BITS:
+        raise fail(
+            "E0105", f"a constant of {result.bit_length()} bits", node.origin, "too large",
+            fix=f"constants have at most {MAXIMUM_BITS} bits",
+        )  # fmt: skip
+    return result
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, DType):
+        return f"the dtype {value.name}"
+    if isinstance(value, bool):
+        return "a truth value"
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return "a string"
+    return f"the layout {value}"
+
+
+def layout_fault(error: LayoutError, origin: Origin) -> Exception:
+    return fail("E0301", str(error), origin, "this layout", fix="see `vm layout EXPRESSION`")
+
+
+def evaluate(node: syntax.Expression, environment: Environment) -> Any:
+    """The value of a static expression; raises `NotStatic` or `VmError`."""
+    match node:
+        case syntax.Literal(value):
+            return value
+        case syntax.Name(text):
+            return environment.lookup(text, node.origin)
+        case syntax.Sequence(items):
+            return tuple(evaluate(item, environment) for item in items)
+        case syntax.Operation(_, operands):
+            return operate(node, [evaluate(operand, environment) for operand in operands])
+        case syntax.Call(function, arguments, keywords):
+            return _call(node, function, arguments, keywords, environment)
+        case syntax.Member(base, name, arguments, keywords):
+            return _member(node, evaluate(base, environment), name, arguments, keywords, environment)
+        case syntax.Subscript(base, indices):
+            return _element(node, evaluate(base, environment), indices, environment)
+    raise fail("E0203", "this is not a constant", node.origin, "here")
+
+
+def _arguments(arguments, keywords, environment) -> tuple[list[Any], dict[str, Any]]:
+    positional = [evaluate(argument, environment) for argument in arguments]
+    return positional, {k.name: evaluate(k.value, environment) for k in keywords}
+
+
+def _call(node, function, arguments, keywords, environment: Environment) -> Any:
+    if function in FUNCTIONS:
+        positional, named = _arguments(arguments, keywords, environment)
+        return _apply(node, FUNCTIONS[function], positional, named)
+    if function in NAMES and callable(NAMES[function]):
+        positional, named = _arguments(arguments, keywords, environment)
+        return apply_layout_function(
+            node, NAMES[function], positional, named, environment.context
+        )
+    if function in INSTRUCTIONS:
+        raise NotStatic(function, node.origin)
+    if environment.runtime(function) or function in environment.names():
+        raise fail(
+            "E0203", f"`{function}` is not a function", node.origin, "called here",
+            fix=f"write `{function}` without parentheses",
+        )  # fmt: skip
+    raise environment.unknown(function, node.origin, {*FUNCTIONS, *INSTRUCTIONS})
+
+
+def apply_layout_function(
+    node: syntax.Expression,
+    function: Callable,
+    positional: list[Any],
+    named: dict[str, Any],
+    context: Mapping[str, int],
+) -> Any:
+    """Calls a function of `vm.layouts`: dtypes become their bits, and what the function wants to
+    know of the program (threads, warps, warp_width) is given where the author leaves it out."""
+    positional = [value.bits if isinstance(value, DType) else value for value in positional]
+    named = {k: v.bits if isinstance(v, DType) else v for k, v in named.items()}
+    parameters = inspect.signature(function).parameters
+    for position, name in enumerate(parameters):
+        if name in context and name not in named and position >= len(positional):
+            named[name] = context[name]
+    return _apply(node, function, positional, named)
+
+
+def _apply(node: syntax.Expression, function: Callable, positional, named) -> Any:
+    try:
+        return function(*positional, **named)
+    except LayoutError as error:
+        raise layout_fault(error, node.origin) from None
+    except ZeroDivisionError:
+        raise fail("E0204", "division by zero", node.origin, "here") from None
+    except (TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise fail(
+            "E0203", f"these arguments do not fit: {error}", node.origin, "in this call",
+            fix="see the list of layout functions: vm layout --help",
+        ) from None  # fmt: skip
+
+
+def _member(node, base, name, arguments, keywords, environment: Environment) -> Any:
+    if name not in METHODS or not hasattr(base, name):
+        members = [method for method in METHODS if hasattr(base, method)]
+        close = nearest(name, members)
+        raise fail(
+            "E0201", f"{_kind_of(base)} has no `{name}`", node.origin, "unknown member",
+            fix=f"did you mean `.{close}`?" if close else f"it has: {', '.join(sorted(members))}",
+        )  # fmt: skip
+    try:
+        member = getattr(base, name)
+    except LayoutError as error:
+        raise layout_fault(error, node.origin) from None
+    if arguments is None:
+        return member
+    positional, named = _arguments(arguments, keywords, environment)
+    return apply_layout_function(node, member, positional, named, environment.context)
+
+
+def _element(node, base, indices, environment: Environment) -> Any:
+    """`shape[i]` of a static sequence."""
+    plain = len(indices) == 1 and indices[0].extent is None and indices[0].offset is not None
+    if isinstance(base, tuple) and plain:
+        position = evaluate(indices[0].offset, environment)
+        if isinstance(position, int) and -len(base) <= position < len(base):
+            return base[position]
+    raise fail("E0203", "this is not an element of a constant", node.origin, "here")
+
+
+def close_over(node: syntax.Expression, environment: Environment) -> syntax.Expression | int:
+    """`node` with every constant in it replaced by its value: only sizes remain as names.
+
+    Where no size remains the number itself. Used for shapes, grids and facts, which are evaluated
+    again at launch when the sizes are known.
+    """
+    try:
+        value = evaluate(node, environment)
+    except NotStatic:
+        pass
+    else:
+        return value
+    match node:
+        case syntax.Operation(symbol, operands):
+            closed = tuple(_as_literal(close_over(o, environment), o) for o in operands)
+            return syntax.Operation(symbol, closed, node.origin)
+        case syntax.Call(function, arguments, keywords):
+            if function not in FUNCTIONS:
+                raise fail(
+                    "E0203", f"`{function}` cannot stand in a shape, grid or fact", node.origin,
+                    "here", fix=f"known here: {', '.join(sorted(FUNCTIONS))}",
+                )  # fmt: skip
+            closed = tuple(_as_literal(close_over(a, environment), a) for a in arguments)
+            return syntax.Call(function, closed, keywords, node.origin)
+    return node
+
+
+def _as_literal(value: Any, node: syntax.Expression) -> syntax.Expression:
+    return syntax.Literal(value, node.origin) if isinstance(value, (int, float)) else value
