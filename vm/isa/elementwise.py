@@ -90,7 +90,9 @@ class Elementwise(Instruction):
             raise self.refuse(
                 "E0205", f"`{self.symbol}` of {first.name} and {second.name}", second_name,
                 f"this is {describe(getattr(self, second_name))}",
-                others=((self.place(first_name), f"this is {describe(getattr(self, first_name))}"),),
+                others=(
+                    (self.place(first_name), f"this is {describe(getattr(self, first_name))}"),
+                ),
                 fix=f"cast one side: cast(x, {first.name})",
             )  # fmt: skip
         kind = next(iter(found), F32)

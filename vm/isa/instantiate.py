@@ -545,9 +545,9 @@ class _Instantiation:
         if isinstance(operand, (Tile, tuple)) or (
             isinstance(operand, Value) and operand.type.space in ("global", "shared")
         ):
+            shown = "several values" if isinstance(operand, tuple) else describe(operand)
             raise fail(
-                "E0203", "a value is needed here, not memory", node.origin,
-                f"this is {describe(operand) if not isinstance(operand, tuple) else 'several values'}",
+                "E0203", "a value is needed here, not memory", node.origin, f"this is {shown}",
                 fix="load it: load(...)",
             )  # fmt: skip
         return operand
@@ -696,7 +696,8 @@ class _Instantiation:
         values, places = bind_arguments(kind, call, self)
         folded = getattr(kind, "fold", None)
         operands = [values[n] for n in kind.fields]
-        if folded is not None and all(isinstance(o, Immediate) and o.dtype is None for o in operands):
+        known = all(isinstance(o, Immediate) and o.dtype is None for o in operands)
+        if folded is not None and known:
             return Immediate(folded(*(o.value for o in operands)), None, call.origin)
         return self._made(kind, values, call.origin, places, expected)
 

@@ -26,8 +26,11 @@ MAXIMUM_NESTING = 256
 MAXIMUM_DIGITS = 4_000
 
 RESERVED = frozenset(
-    ["if", "else", "for", "while", "group", "var", "break", "continue", "return", "and", "or", "not", "true", "false", "inf", "nan"]
-)
+    (
+        "if", "else", "for", "while", "group", "var", "break", "continue", "return",
+        "and", "or", "not", "true", "false", "inf", "nan",
+    )
+)  # fmt: skip
 
 # A newline before one of these continues the item or statement that is being written.
 _CONTINUES_BEFORE = {"GRID", "THREADS", "WHERE", "LBRACE", "ELSE"}
@@ -95,7 +98,7 @@ class _TooDeep(Exception):
 
 
 class _Build(Transformer_NonRecursive):
-    """Bottom-up construction of the tree: each method is the rule of the grammar it is named for."""
+    """Builds the tree from the bottom: each method is the grammar rule it is named for."""
 
     def __init__(self, source: Source):
         super().__init__()
@@ -111,7 +114,8 @@ class _Build(Transformer_NonRecursive):
 
     def _node(self, kind: type, origin: Origin, *values: object):
         node = kind(*values, origin=origin)
-        depth = 1 + max((self._depth.get(id(child), 0) for child in syntax.children(node)), default=0)
+        below = (self._depth.get(id(child), 0) for child in syntax.children(node))
+        depth = 1 + max(below, default=0)
         if depth > MAXIMUM_NESTING:
             raise _TooDeep(origin)
         self._depth[id(node)] = depth

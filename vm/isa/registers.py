@@ -200,7 +200,8 @@ class _ViewPlan:
         result = np.zeros(self.element.shape[0], dtype.storage)
         for position in range(self.element.shape[1]):
             unit = old[self.element[:, position]] >> self.shift[:, position].astype(old.dtype)
-            result |= (unit & mask).astype(dtype.storage) << dtype.storage.type(position * self.unit)
+            shift = dtype.storage.type(position * self.unit)
+            result |= (unit & mask).astype(dtype.storage) << shift
         return result
 
 

@@ -197,7 +197,8 @@ def evaluate(node: syntax.Expression, environment: Environment) -> Any:
         case syntax.Call(function, arguments, keywords):
             return _call(node, function, arguments, keywords, environment)
         case syntax.Member(base, name, arguments, keywords):
-            return _member(node, evaluate(base, environment), name, arguments, keywords, environment)
+            base = evaluate(base, environment)
+            return _member(node, base, name, arguments, keywords, environment)
         case syntax.Subscript(base, indices):
             return _element(node, evaluate(base, environment), indices, environment)
     raise fail("E0203", "this is not a constant", node.origin, "here")
