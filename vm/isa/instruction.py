@@ -12,7 +12,7 @@ import difflib
 import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Union
+from typing import Any, ClassVar
 
 from vm.errors import InternalError, Origin, VmError, fail
 from vm.isa.dtypes import DType
@@ -61,7 +61,7 @@ class Attribute:
         return self.default is _REQUIRED
 
 
-Field = Union[Operand, Attribute]
+Field = Operand | Attribute
 
 
 @dataclass(frozen=True)

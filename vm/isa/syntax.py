@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Union
 
 from vm.errors import NOWHERE, Origin
 
@@ -107,7 +106,7 @@ class Sequence:
     origin: Origin = _origin()
 
 
-Expression = Union[Literal, Name, Call, Member, Operation, Subscript, Sequence]
+Expression = Literal | Name | Call | Member | Operation | Subscript | Sequence
 
 
 @dataclass(frozen=True)
@@ -234,7 +233,7 @@ class Return:
     trivia: Trivia = _trivia()
 
 
-Statement = Union[Bind, Declare, Assign, Execute, If, For, While, Group, Jump, Return]
+Statement = Bind | Declare | Assign | Execute | If | For | While | Group | Jump | Return
 
 
 @dataclass(frozen=True)
@@ -283,7 +282,7 @@ class Case:
     trivia: Trivia = _trivia()
 
 
-Item = Union[Constant, Definition, Case]
+Item = Constant | Definition | Case
 
 
 @dataclass(frozen=True)

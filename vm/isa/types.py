@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, Union
+from typing import Any
 
 from vm.errors import NOWHERE, Origin
 from vm.isa import syntax
@@ -91,7 +91,7 @@ def _extent_text(extent: Any) -> str:
     return str(extent) if isinstance(extent, int) else format_expression(extent)
 
 
-Type = Union[ScalarType, RegisterType, SharedType, GlobalType]
+Type = ScalarType | RegisterType | SharedType | GlobalType
 
 
 @dataclass(eq=False)
@@ -153,4 +153,4 @@ def whole_tile(memory: Value, origin: Origin) -> Tile:
     return Tile(memory, (zero,) * len(memory.type.shape), tuple(memory.type.shape), origin)
 
 
-Operand = Union[Value, Immediate, Tile]
+Operand = Value | Immediate | Tile
