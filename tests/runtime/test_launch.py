@@ -1,0 +1,381 @@
+"""Calls on the fake driver: packing, host arrays, prepared launches, torch's fast way."""
+
+import ctypes
+import json
+import subprocess
+import sys
+import threading
+import types
+
+import numpy as np
+import pytest
+from fake_driver import FakeDriver
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vm.errors import VmError
+from vm.runtime import cuda
+from vm.runtime.launch import FORMATS, Kernel, Parameters
+from vm.runtime.manifest import Manifest, PointerArgument, ScalarArgument, SizeArgument
+
+SCALED_SUM = Manifest(
+    program="scaled_sum",
+    kernel="scaled_sum",
+    pointers=(
+        PointerArgument("X", "f32", ("N",)),
+        PointerArgument("Y", "f32", ("N",)),
+        PointerArgument("Z", "f32", ("N",), access="out", alignment=4),
+    ),
+    sizes=(SizeArgument("N"),),
+    scalars=(ScalarArgument("alpha", "f32"),),
+    threads=128,
+)
+
+
+def grid(sizes):
+    return (-(-sizes["N"] // 128), 1, 1)
+
+
+def run_scaled_sum(blocks, parameters):
+    """The kernel, as the fake driver runs it: reads its parameters where a GPU would."""
+    addresses = (ctypes.c_void_p * 5).from_address(parameters)
+    pointers = [ctypes.c_uint64.from_address(address).value for address in addresses[:3]]
+    size = ctypes.c_int32.from_address(addresses[3]).value
+    alpha = ctypes.c_float.from_address(addresses[4]).value
+    x, y, z = ((ctypes.c_float * size).from_address(pointer) for pointer in pointers)
+    for index in range(min(size, 128 * blocks[0])):
+        z[index] = alpha * x[index] + y[index]
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    fake = FakeDriver()
+    fake.kernel = run_scaled_sum
+    monkeypatch.setattr(cuda, "_initialized", lambda: fake)
+    monkeypatch.delenv("VM_SYNCHRONIZE", raising=False)
+    cuda.device.cache_clear()
+    yield fake
+    cuda.device.cache_clear()
+
+
+@pytest.fixture
+def kernel(fake):
+    return Kernel(SCALED_SUM, b"cubin", grid)
+
+
+def inputs(size, seed=0):
+    """Whole numbers, whose products and sums are exact however they are rounded."""
+    x, y = np.random.default_rng(seed).integers(-100, 100, (2, size)).astype("f4")
+    return x, y, np.full(size, np.nan, "f4")
+
+
+class DeviceArray:
+    """A device array by its interface; on the fake driver device memory is host memory."""
+
+    def __init__(self, array, stream=None, device=0):
+        self.array, self.stream = array, stream
+        self.device = types.SimpleNamespace(id=device)
+
+    @property
+    def __cuda_array_interface__(self):
+        return dict(self.array.__array_interface__) | {"version": 3, "stream": self.stream}
+
+
+# Packing
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.integers(0, 3),
+    st.lists(st.sampled_from(["i32", "i64"]), max_size=3),
+    st.lists(st.sampled_from([*FORMATS]), max_size=5),
+    st.integers(0, 2),
+)
+def test_parameters_lie_as_a_c_structure(pointers, sizes, scalars, trailing):
+    manifest = Manifest(
+        "p",
+        "k",
+        tuple(PointerArgument(f"P{index}", "f32", ("N",)) for index in range(pointers)),
+        tuple(SizeArgument(f"N + {index}", dtype) for index, dtype in enumerate(sizes)),
+        tuple(ScalarArgument(f"s{index}", dtype) for index, dtype in enumerate(scalars)),
+        threads=32,
+    )
+    parameters = Parameters(manifest, {"N": 1000}, [77 + index for index in range(trailing)])
+    parameters.set_pointers([2**40 + index for index in range(pointers)])
+    parameters.set_scalars([index + 1 for index in range(len(scalars))])
+    kinds = {"bool": "?", "f16": "f2", "f32": "f4", "f64": "f8"}
+    letters = ["u8"] * pointers
+    letters += [f"i{int(dtype[1:]) // 8}" for dtype in sizes]
+    letters += [kinds.get(dtype) or f"{dtype[0]}{int(dtype[1:]) // 8}" for dtype in scalars]
+    letters += ["u8"] * trailing
+    names = [f"f{index}" for index in range(len(letters))]
+    structure = np.dtype({"names": names, "formats": letters}, align=True)
+    base = ctypes.addressof(parameters.buffer)
+    offsets = [structure.fields[name][1] for name in names]
+    assert [address - base for address in parameters.addresses] == offsets
+    values = [2**40 + index for index in range(pointers)]
+    values += [1000 + index for index in range(len(sizes))]
+    values += [dtype == "bool" or index + 1 for index, dtype in enumerate(scalars)]
+    values += [77 + index for index in range(trailing)]
+    for letter, address, value in zip(letters, parameters.addresses, values, strict=True):
+        raw = ctypes.string_at(address, np.dtype(letter).itemsize)
+        assert np.frombuffer(raw, letter)[0] == value
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("i32", 2**31), ("u8", -1), ("i32", 1.5), ("f32", "1"), ("f16", 1e6), ("f32", None)],
+)
+def test_scalars_that_do_not_fit(dtype, value):
+    manifest = Manifest("p", "k", (), (), (ScalarArgument("alpha", dtype),), threads=32)
+    with pytest.raises(VmError) as caught:
+        Parameters(manifest, {}, []).set_scalars([value])
+    assert caught.value.code == "E0837" and "alpha" in str(caught.value)
+
+
+def test_sizes_that_do_not_fit():
+    manifest = Manifest("p", "k", (), (SizeArgument("N * N"),), (), threads=32)
+    with pytest.raises(VmError) as caught:
+        Parameters(manifest, {"N": 2**16}, [])
+    assert caught.value.code == "E0837"
+
+
+# Host arrays
+
+
+@pytest.mark.parametrize("size", [1, 127, 128, 129, 1000])
+def test_host_arrays_go_in_and_come_out(fake, kernel, size):
+    x, y, z = inputs(size)
+    kernel(x, y, z, 2.5)
+    assert np.array_equal(z, np.float32(2.5) * x + y)
+    assert sorted(fake.freed) == sorted(each for each in fake.freed if each in fake.memory)
+    assert len(fake.freed) == 3
+
+
+def test_the_same_host_memory_given_twice_is_copied_once(fake):
+    x, _, z = inputs(64)
+    Kernel(SCALED_SUM, b"cubin", grid)(x, x, z, 1.0)
+    assert np.array_equal(z, x + x)
+    assert len(fake.freed) == 2
+
+
+def test_no_elements_launch_nothing(fake, kernel):
+    kernel(*inputs(0), 1.0)
+    assert fake.launches == []
+
+
+def test_memory_is_freed_after_a_fault(fake, kernel):
+    fake.results["cuLaunchKernelEx"] = 1
+    with pytest.raises(VmError) as caught:
+        kernel(*inputs(8), 1.0)
+    assert caught.value.code == "E0824" and "scaled_sum" in str(caught.value)
+    assert len(fake.freed) == 3
+    fake.results["cuMemFree"] = fake.results["cuLaunchKernelEx"] = 700
+    with pytest.raises(VmError) as caught:
+        kernel(*inputs(8), 1.0)
+    assert "cuLaunchKernelEx" in str(caught.value)  # and not the failure to free
+
+
+def test_checks_come_before_any_launch(fake, kernel):
+    x, y, z = inputs(64)
+    wrong = [
+        ("E0837", (x, y, z)),
+        ("E0837", (x, y, z, 1.0, 2.0)),
+        ("E0837", (x, y, z, "one")),
+        ("E0828", (x, y, [1.0], 1.0)),
+        ("E0830", (x, y[:-1], z, 1.0)),
+        ("E0829", (x.astype("f8"), y, z, 1.0)),
+        ("E0835", (x, y, x, 1.0)),
+        ("E0833", (x, y, DeviceArray(z), 1.0)),
+    ]
+    for code, arguments in wrong:
+        with pytest.raises(VmError) as caught:
+            kernel(*arguments)
+        assert caught.value.code == code
+    assert fake.launches == []
+
+
+# Device arrays
+
+
+def test_device_arrays_are_used_in_place(fake, kernel):
+    x, y, z = inputs(200)
+    kernel(*(DeviceArray(each) for each in (x, y, z)), 3.0, stream=9)
+    assert np.array_equal(z, np.float32(3.0) * x + y)
+    assert fake.launches == [((2, 1, 1), (128, 1, 1), 0, 9, {})]
+    assert fake.memory == {}
+
+
+def test_the_stream_of_the_arrays_is_taken_and_others_are_waited_for(fake, kernel):
+    x, y, z = inputs(8)
+    kernel(DeviceArray(x), DeviceArray(y, stream=4), DeviceArray(z, stream=5), 1.0)
+    assert fake.launches[0][3] == 4
+    assert ("cuEventRecord", 0, 5) in fake.calls
+    assert ("cuStreamWaitEvent", 4, 0, 0) in fake.calls
+
+
+def test_prepared_launches(fake, kernel):
+    x, y, z = inputs(300)
+    prepared = kernel.prepare(*(DeviceArray(each) for each in (x, y, z)), 2.0, stream=3)
+    assert fake.launches == []
+    before = len(fake.calls)
+    prepared.launch()
+    assert np.array_equal(z, np.float32(2.0) * x + y)
+    x += 1
+    prepared.launch()
+    assert np.array_equal(z, np.float32(2.0) * x + y)
+    assert len(fake.calls) == before
+    assert [each[3] for each in fake.launches] == [3, 3]
+    with pytest.raises(VmError) as caught:
+        kernel.prepare(x, y, z, 2.0)
+    assert caught.value.code == "E0838"
+
+
+def test_host_arrays_cannot_be_captured(fake, kernel):
+    fake.captured[6] = 1
+    with pytest.raises(VmError) as caught:
+        kernel(*inputs(8), 1.0, stream=6)
+    assert caught.value.code == "E0838"
+    assert fake.launches == []
+
+
+def test_a_grid_over_the_limit(fake):
+    kernel = Kernel(SCALED_SUM, b"cubin", lambda sizes: (1, 65536, 1))
+    with pytest.raises(VmError) as caught:
+        kernel(*inputs(8), 1.0)
+    assert caught.value.code == "E0827"
+
+
+def test_workspace_and_semaphores_follow_the_arguments(fake):
+    fields = SCALED_SUM.as_json() | {"workspace_bytes": "N * 4", "semaphores": "2"}
+    seen = []
+
+    def look(blocks, parameters):
+        addresses = (ctypes.c_void_p * 7).from_address(parameters)
+        seen.append([ctypes.c_uint64.from_address(each).value for each in addresses[5:]])
+
+    fake.kernel = look
+    kernel = Kernel(Manifest.from_json(json.loads(json.dumps(fields))), b"cubin", grid)
+    arrays = [DeviceArray(each) for each in inputs(5000)]
+    kernel(*arrays, 1.0, stream=2)
+    device = cuda.device(0)
+    assert seen == [[device.workspace(2, 20000), device.semaphores(2, 2)]]
+    fake.captured[2] = 5
+    kernel(*arrays, 1.0, stream=2)
+    assert seen[1][0] != seen[0][0] and seen[1][1] != seen[0][1]
+
+
+# torch, as far as it can be told without it
+
+
+class FakeTensor:
+    layout, is_quantized, is_cuda = "torch.strided", False, True
+
+    def __init__(self, array):
+        self.array = array
+        self.shape, self.dtype, self.device = array.shape, "torch.float32", "cuda:0"
+
+    def is_conj(self):
+        return False
+
+    is_neg = is_conj
+
+    def get_device(self):
+        return 0
+
+    def stride(self):
+        return tuple(stride // 4 for stride in self.array.strides)
+
+    def is_contiguous(self):
+        return self.array.flags.c_contiguous
+
+    def data_ptr(self):
+        return self.array.ctypes.data
+
+    def element_size(self):
+        return 4
+
+
+@pytest.fixture
+def torch(monkeypatch):
+    module = types.ModuleType("torch")
+    module.Tensor = FakeTensor
+    module.stream = 1
+    module._C = types.SimpleNamespace(_cuda_getCurrentRawStream=lambda ordinal: module.stream)
+    monkeypatch.setitem(sys.modules, "torch", module)
+    return module
+
+
+def test_a_second_call_only_launches(fake, kernel, torch):
+    for turn in range(4):
+        x, y, z = inputs(200, seed=turn)
+        before = len(fake.calls)
+        kernel(FakeTensor(x), FakeTensor(y), FakeTensor(z), 2.0 + turn)
+        assert np.array_equal(z, np.float32(2.0 + turn) * x + y)
+        assert turn == 0 or len(fake.calls) == before
+    assert len(fake.launches) == 4
+
+
+def test_the_current_stream_is_asked_for_at_every_call(fake, kernel, torch):
+    tensors = [FakeTensor(each) for each in inputs(16)]
+    for stream in (1, 8, 1, 8):
+        torch.stream = stream
+        kernel(*tensors, 1.0)
+    kernel(*tensors, 1.0, stream=12)
+    assert [each[3] for each in fake.launches] == [1, 8, 1, 8, 12]
+
+
+def test_known_shapes_are_still_checked(fake, kernel, torch):
+    x, y, z = inputs(64)
+    tensors = [FakeTensor(each) for each in (x, y, z)]
+    kernel(*tensors, 1.0)
+    launched = len(fake.launches)
+    unaligned = np.frombuffer(bytearray(64 * 4 + 1), "u1")[1:].view("f4")
+    strided = np.zeros(128, "f4")[::2]
+    short = np.zeros(63, "f4")
+    wrong = [
+        ("E0835", (tensors[0], tensors[1], FakeTensor(x))),
+        ("E0831", (tensors[0], tensors[1], FakeTensor(unaligned))),
+        ("E0832", (tensors[0], FakeTensor(strided), tensors[2])),
+        ("E0830", (tensors[0], FakeTensor(short), tensors[2])),
+    ]
+    for code, arguments in wrong:
+        with pytest.raises(VmError) as caught:
+            kernel(*arguments, 1.0)
+        assert caught.value.code == code
+    with pytest.raises(VmError) as caught:
+        kernel(*tensors)
+    assert caught.value.code == "E0837"
+    assert len(fake.launches) == launched
+    kernel(*tensors, 2.0)
+    assert np.array_equal(z, np.float32(2.0) * x + y)
+
+
+def test_threads_do_not_mix_their_arguments(fake, kernel, torch):
+    sets = [inputs(32, seed=index) for index in range(6)]
+    wrong = []
+
+    def call_often(x, y, z):
+        tensors = [FakeTensor(each) for each in (x, y, z)]
+        for turn in range(40):
+            kernel(*tensors, float(turn))
+            if not np.array_equal(z, np.float32(turn) * x + y):
+                wrong.append(turn)
+
+    threads = [threading.Thread(target=call_often, args=each) for each in sets]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert wrong == []
+
+
+def test_import_needs_no_cuda():
+    code = "import sys, vm.runtime.launch; print([n for n in sys.modules if n.startswith('cuda')])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,363 @@
+"""From a call with arrays to a launch on a GPU.
+
+The first call of a `Kernel` with arrays of some shapes checks everything against its manifest and
+makes a `PreparedLaunch`; later calls with such arrays find it again and exchange the addresses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import operator
+import struct
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vm.errors import VmError, fail
+from vm.runtime import cuda
+from vm.runtime.arrays import Array, describe
+from vm.runtime.manifest import Manifest, bind_sizes, check_addresses, evaluate
+
+FORMATS = {
+    "bool": "?",
+    "i8": "b",
+    "u8": "B",
+    "i16": "h",
+    "u16": "H",
+    "i32": "i",
+    "u32": "I",
+    "i64": "q",
+    "u64": "Q",
+    "f16": "e",
+    "f32": "f",
+    "f64": "d",
+}
+"""The dtypes of sizes and scalars, as `struct` packs them; little-endian, aligned to their size."""
+
+_GRID_LIMIT = (2**31 - 1, 65535, 65535)
+"""Blocks in x, y, z: CUDA C++ Programming Guide, "Technical Specifications per Compute
+Capability"."""
+
+_REMEMBERED = 1024
+"""Prepared launches that a kernel keeps; then it starts anew."""
+
+
+class Parameters:
+    """The packed arguments of one kernel, at addresses that never change."""
+
+    def __init__(
+        self, manifest: Manifest, sizes: Mapping[str, int], trailing: Sequence[int]
+    ) -> None:
+        formats = ["Q"] * len(manifest.pointers)
+        formats += [FORMATS[each.dtype] for each in (*manifest.sizes, *manifest.scalars)]
+        formats += ["Q"] * len(trailing)
+        offsets, end = [], 0
+        for letter in formats:
+            size = struct.calcsize(letter)
+            offsets.append(-(-end // size) * size)
+            end = offsets[-1] + size
+        self.buffer = ctypes.create_string_buffer(max(8, end))
+        base = ctypes.addressof(self.buffer)
+        self.addresses = (ctypes.c_void_p * len(offsets))(*(base + each for each in offsets))
+        self._manifest = manifest
+        self._pointers = struct.Struct(f"<{len(manifest.pointers)}Q")
+        scalars = len(manifest.pointers) + len(manifest.sizes)
+        self._scalars = [
+            (struct.Struct("<" + FORMATS[each.dtype]).pack_into, offsets[scalars + index])
+            for index, each in enumerate(manifest.scalars)
+        ]
+        places = zip(manifest.sizes, offsets[len(manifest.pointers) :], strict=False)
+        for argument, offset in places:
+            value = evaluate(argument.value, sizes)
+            try:
+                struct.pack_into("<" + FORMATS[argument.dtype], self.buffer, offset, value)
+            except struct.error as error:
+                problem = f"{argument.value} = {value} does not fit {argument.dtype}"
+                raise fail("E0837", f"{manifest.program}: {problem}", None) from error
+        for value, offset in zip(trailing, offsets[len(offsets) - len(trailing) :], strict=True):
+            struct.pack_into("<Q", self.buffer, offset, value)
+
+    def set_pointers(self, pointers: Sequence[int]) -> None:
+        self._pointers.pack_into(self.buffer, 0, *pointers)
+
+    def set_scalars(self, values: Sequence[Any]) -> None:
+        """Raises `VmError` E0837 for a value that its dtype does not have."""
+        for index, (pack, offset) in enumerate(self._scalars):
+            try:
+                pack(self.buffer, offset, values[index])
+            except (struct.error, OverflowError, TypeError) as error:
+                argument = self._manifest.scalars[index]
+                problem = f"{argument.name} is {argument.dtype}, not {values[index]!r}: {error}"
+                raise fail("E0837", f"{self._manifest.program}: {problem}", None) from error
+
+
+def _launch_nothing() -> None:
+    """The launch of a grid without blocks, which the driver refuses."""
+
+
+class PreparedLaunch:
+    """A kernel with its arguments on a stream: `launch()` does nothing but launch.
+
+    It keeps the arrays that it was prepared with. `pointers` are the addresses it launches with.
+    """
+
+    def __init__(
+        self, kernel: Kernel, device: cuda.Device, sizes: Mapping[str, int], stream: int
+    ) -> None:
+        manifest = kernel.manifest
+        function = kernel.function(device)
+        workspace = evaluate(manifest.workspace_bytes, sizes)
+        semaphores = evaluate(manifest.semaphores, sizes)
+        trailing = []
+        if manifest.workspace_bytes != "0":
+            trailing.append(device.workspace(stream, workspace))
+        if manifest.semaphores != "0":
+            trailing.append(device.semaphores(stream, semaphores))
+        self.sizes = dict(sizes)
+        self.arrays: tuple[object, ...] = ()
+        self.pointers: list[int] = []
+        self.lock = threading.Lock()
+        self.parameters = Parameters(manifest, sizes, trailing)
+        grid = kernel.grid(sizes)
+        if any(blocks > limit for blocks, limit in zip(grid, _GRID_LIMIT, strict=True)):
+            problem = f"a grid of {grid} blocks for {dict(sizes)} is over the limit {_GRID_LIMIT}"
+            raise fail("E0827", f"{manifest.program}: {problem}", None)
+        self.launch: Callable[[], None] = _launch_nothing
+        if all(grid):
+            self.launch = cuda.Launch(
+                device,
+                function,
+                grid,
+                manifest.threads,
+                manifest.shared_bytes,
+                self.parameters.addresses,
+                stream,
+                manifest.pdl,
+                manifest.cluster,
+            )
+        self._manifest = manifest
+
+    def set_arrays(self, arrays: Sequence[Array]) -> None:
+        """Launch with these from now on, which must be of the shapes it was prepared for."""
+        check_addresses(self._manifest, arrays)
+        self.pointers = [array.pointer for array in arrays]
+        self.parameters.set_pointers(self.pointers)
+
+
+class _Shapes:
+    """What a kernel remembers of arrays of some shapes: how to check addresses, and the launches.
+
+    `extents` are the bytes that each array spans, for the check of overlap."""
+
+    def __init__(self, arrays: Sequence[Array], sizes: Mapping[str, int], device: cuda.Device):
+        self.arrays = [_without_owner(array) for array in arrays]
+        self.sizes = sizes
+        self.device = device
+        self.launches: dict[int, PreparedLaunch] = {}
+
+    def moved(self, pointers: Sequence[int]) -> list[Array]:
+        """The arrays at other addresses."""
+        pairs = zip(self.arrays, pointers, strict=True)
+        return [_without_owner(array, pointer) for array, pointer in pairs]
+
+
+def _without_owner(array: Array, pointer: int | None = None) -> Array:
+    fields = {name: getattr(array, name) for name in array.__dataclass_fields__}
+    address = array.pointer if pointer is None else pointer
+    return Array(**{**fields, "pointer": address, "owner": None})
+
+
+class Kernel:
+    """A compiled kernel to be called with arrays: `kernel(a, b, c)`.
+
+    `grid` gives the blocks in x, y, z from the sizes. A call takes the arrays in the manifest's
+    order, then the scalars; keyword `stream` is a CUDA stream's address. Without it the launch goes
+    to torch's current stream, or that of the first array that names one, or the default stream.
+    Device arrays are used in place; host arrays are copied in and, where written, out again.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        cubin: bytes,
+        grid: Callable[[Mapping[str, int]], tuple[int, int, int]],
+    ) -> None:
+        self.manifest = manifest
+        self.cubin = cubin
+        self.grid = grid
+        self._functions: dict[int, cuda.Function] = {}
+        self._count = len(manifest.pointers)
+        self._total = self._count + len(manifest.scalars)
+        self._strided = any(pointer.strides is not None for pointer in manifest.pointers)
+        owns = (manifest.workspace_bytes, manifest.semaphores) != ("0", "0")
+        self._owns_memory = owns
+        self._known: dict[tuple[object, ...], _Shapes] = {}
+
+    def function(self, device: cuda.Device) -> cuda.Function:
+        """The kernel loaded on a device, once."""
+        function = self._functions.get(device.ordinal)
+        if function is None:
+            manifest = self.manifest
+            blocks = math.prod(manifest.cluster or (1,))
+            name, program, shared = manifest.kernel, manifest.program, manifest.shared_bytes
+            function = device.load(self.cubin, name, program, manifest.threads, shared, blocks)
+            self._functions[device.ordinal] = function
+        return function
+
+    def __call__(self, *values: Any, stream: int | None = None) -> None:
+        """Launch; raises `VmError` E0828 to E0838 for arguments that do not fit, E0821 to E0827 for
+        a device that does not, E0824 and E0825 for what the driver says."""
+        # torch tensors of shapes met before; anything else falls through to the checks
+        arrays = values[: self._count]
+        try:
+            key = tuple(map(_signature, arrays))
+            if self._strided:
+                key += tuple([array.stride() for array in arrays])
+        except (AttributeError, TypeError):
+            return self._call(values, stream)
+        shapes = self._known.get(key)
+        if shapes is None or len(values) != self._total:
+            return self._call(values, stream)
+        if not self._strided:
+            for array in arrays:
+                if not array.is_contiguous():
+                    return self._call(values, stream)
+        pointers = [array.data_ptr() for array in arrays]
+        if stream is None:
+            stream = _raw_stream(shapes.device.ordinal)
+        prepared = shapes.launches.get(stream)
+        if prepared is None or (self._owns_memory and shapes.device.capture(stream)):
+            return self._call(values, stream)
+        with prepared.lock:
+            if pointers != prepared.pointers:
+                prepared.set_arrays(shapes.moved(pointers))
+            if self._total != self._count:
+                prepared.parameters.set_scalars(values[self._count :])
+            prepared.launch()
+        return None
+
+    def prepare(self, *values: Any, stream: int | None = None) -> PreparedLaunch:
+        """Everything but the launch: for device arrays, whose contents may change between launches.
+        Raises as a call does, and E0838 for host arrays."""
+        arrays, device, stream = self._describe(values, stream)
+        if device is None:
+            raise self._host_refused("prepared for launches")
+        sizes = bind_sizes(self.manifest, arrays)
+        prepared = PreparedLaunch(self, device, sizes, stream)
+        prepared.arrays = values[: self._count]
+        prepared.set_arrays(arrays)
+        prepared.parameters.set_scalars(values[self._count :])
+        return prepared
+
+    def _call(self, values: Sequence[Any], stream: int | None) -> None:
+        arrays, device, stream = self._describe(values, stream)
+        if device is None:
+            self._call_on_host(arrays, values, stream)
+            return
+        for other in {each.stream for each in arrays} - {None, stream}:
+            device.order(other, stream)
+        sizes = bind_sizes(self.manifest, arrays)
+        prepared = PreparedLaunch(self, device, sizes, stream)
+        prepared.set_arrays(arrays)
+        prepared.parameters.set_scalars(values[self._count :])
+        prepared.launch()
+        torch_only = all(each.library == "torch" and each.packed is None for each in arrays)
+        if arrays and torch_only and not (self._owns_memory and device.capture(stream)):
+            given = values[: self._count]
+            key = tuple(map(_signature, given))
+            if self._strided:
+                key += tuple([array.stride() for array in given])
+            if sum(len(shapes.launches) for shapes in self._known.values()) >= _REMEMBERED:
+                self._known.clear()
+            shapes = self._known.setdefault(key, _Shapes(arrays, sizes, device))
+            shapes.launches[stream] = prepared
+
+    def _describe(
+        self, values: Sequence[Any], stream: int | None
+    ) -> tuple[list[Array], cuda.Device | None, int]:
+        """The arrays, their device (none for the host) and the stream to use."""
+        manifest = self.manifest
+        if len(values) != self._total:
+            names = [each.name for each in (*manifest.pointers, *manifest.scalars)]
+            problem = f"takes {self._total} arguments ({', '.join(names)}), not {len(values)}"
+            raise fail("E0837", f"{manifest.program} {problem}", None)
+        given = values[: self._count]
+        if stream is None and "torch" in sys.modules:
+            tensor = sys.modules["torch"].Tensor
+            on_device = (each for each in given if isinstance(each, tensor) and each.is_cuda)
+            first = next(on_device, None)
+            stream = None if first is None else _raw_stream(first.get_device())
+        arrays = [describe(each, stream or 0) for each in given]
+        if stream is None:
+            named = (each.stream for each in arrays if each.stream is not None)
+            stream = next(named, 0)
+        named_arrays = zip(manifest.pointers, arrays, strict=True)
+        places = {array.device: pointer.name for pointer, array in named_arrays}
+        if len(places) > 1:
+            shown = ", ".join(f"{name} on {place}" for place, name in places.items())
+            raise fail(
+                "E0833",
+                f"{manifest.program}: the arrays are on different devices: {shown}",
+                None,
+                fix="move them to one device",
+            )
+        place = next(iter(places), "cuda:0")
+        kind, _, ordinal = place.partition(":")
+        if kind == "cpu":
+            return arrays, None, stream
+        if kind != "cuda":
+            raise fail("E0833", f"{manifest.program} is compiled for CUDA, not for {place}", None)
+        return arrays, cuda.device(int(ordinal)), stream
+
+    def _call_on_host(self, arrays: list[Array], values: Sequence[Any], stream: int) -> None:
+        device = cuda.device(0)
+        sizes = bind_sizes(self.manifest, arrays)
+        check_addresses(self.manifest, arrays)
+        if device.capture(stream):
+            raise self._host_refused("captured into a graph")
+        copies: dict[tuple[int, int], int] = {}
+        try:
+            moved = []
+            for array in arrays:
+                first, last = array.span
+                if (first, last) not in copies:  # the same memory given twice stays the same
+                    copies[first, last] = device.allocate(last - first)
+                    device.copy_in(copies[first, last], first, last - first, stream)
+                address = copies[first, last] + array.pointer - first
+                moved.append(_without_owner(array, address))
+            prepared = PreparedLaunch(self, device, sizes, stream)
+            prepared.set_arrays(moved)
+            prepared.parameters.set_scalars(values[self._count :])
+            prepared.launch()
+            program = self.manifest.program
+            for pointer, array in zip(self.manifest.pointers, arrays, strict=True):
+                first, last = array.span
+                if pointer.access != "in":
+                    source = copies[first, last]
+                    device.copy_out(first, source, last - first, stream, program)
+            device.synchronize(program, stream)
+        finally:
+            for copy in copies.values():
+                with contextlib.suppress(VmError):  # after a fault: that one is to be told
+                    device.free(copy)
+
+    def _host_refused(self, what: str) -> VmError:
+        return fail(
+            "E0838",
+            f"{self.manifest.program}: host arrays are copied at every call and cannot be {what}",
+            None,
+            fix="pass device arrays",
+        )
+
+
+_signature = operator.attrgetter("__class__", "shape", "dtype", "device")
+"""What decides whether a torch tensor fits, its strides apart."""
+
+
+def _raw_stream(ordinal: int) -> int:
+    """The address of torch's current stream on a device."""
+    torch = sys.modules["torch"]
+    return torch._C._cuda_getCurrentRawStream(ordinal)
