@@ -1,10 +1,29 @@
 """Layouts: who holds which element, and where. Pure mathematics, independent of the rest of
 vm."""
 
+from vm.layouts.banks import (
+    Access,
+    BankReport,
+    bank_conflicts,
+    choose_swizzle,
+    matrix_conflicts,
+    sectors_per_request,
+    vector_width,
+)
 from vm.layouts.common import default_layout, packed
 from vm.layouts.dot import DotLayout, dot_layout
 from vm.layouts.errors import LayoutError
 from vm.layouts.fragments import FRAGMENTS, Fragment
+from vm.layouts.memory import (
+    MemoryLayout,
+    SharedLayout,
+    Swizzle,
+    column_major,
+    shared,
+    shared_layout,
+    strided,
+    tiled,
+)
 from vm.layouts.names import METHODS, NAMES
 from vm.layouts.register import (
     RegisterLayout,
@@ -15,22 +34,53 @@ from vm.layouts.register import (
     replicated,
     spatial,
 )
+from vm.layouts.relayout import (
+    Nothing,
+    Plan,
+    RegisterPermutation,
+    ThroughShared,
+    WarpShuffles,
+    difference,
+    plan_relayout,
+)
 
 __all__ = [
     "FRAGMENTS",
     "METHODS",
     "NAMES",
+    "Access",
+    "BankReport",
     "DotLayout",
     "Fragment",
     "LayoutError",
+    "MemoryLayout",
+    "Nothing",
+    "Plan",
     "RegisterLayout",
+    "RegisterPermutation",
+    "SharedLayout",
+    "Swizzle",
+    "ThroughShared",
+    "WarpShuffles",
+    "bank_conflicts",
+    "choose_swizzle",
     "column_local",
+    "column_major",
     "column_spatial",
     "default_layout",
+    "difference",
     "dot_layout",
     "local",
+    "matrix_conflicts",
     "packed",
+    "plan_relayout",
     "register_layout",
     "replicated",
+    "sectors_per_request",
+    "shared",
+    "shared_layout",
     "spatial",
+    "strided",
+    "tiled",
+    "vector_width",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vm.layouts.common import default_layout, packed
 from vm.layouts.dot import dot_layout
 from vm.layouts.fragments import FRAGMENTS, TRANSFERS
+from vm.layouts.memory import column_major, shared, shared_layout, strided, tiled
 from vm.layouts.register import (
     column_local,
     column_spatial,
@@ -21,6 +22,11 @@ NAMES: dict[str, object] = {
     "column_spatial": column_spatial,
     "replicated": replicated,
     "register_layout": register_layout,
+    "shared": shared,
+    "shared_layout": shared_layout,
+    "column_major": column_major,
+    "strided": strided,
+    "tiled": tiled,
     "packed": packed,
     "default_layout": default_layout,
     "dot_layout": dot_layout,
@@ -48,7 +54,13 @@ METHODS: frozenset[str] = frozenset(
         "slice",
         "broadcast",
         "expand",
+        # memory layouts
+        "swizzle",
+        "pad",
+        "stages",
+        "select",
         # facts
+        "elements",
         "shape",
         "rank",
         "size",

@@ -1,0 +1,399 @@
+"""Bank conflicts of shared memory by simulation, and the swizzle that has none.
+
+A warp's access is executed in phases; in one phase each bank gives one word, to all lanes that
+ask for that word. So a phase takes as many transactions as the busiest bank has different
+words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from vm.layouts.common import HasBits, bit_width
+from vm.layouts.errors import LayoutError
+from vm.layouts.fragments import TRANSFERS, MatrixTransfer
+from vm.layouts.memory import MemoryLayout, shared
+from vm.layouts.register import RegisterLayout, local, spatial
+
+Phases = tuple[tuple[int, ...], ...]
+
+
+def _in_order(warp_width: int, lanes: int) -> Phases:
+    return tuple(tuple(range(p, p + lanes)) for p in range(0, warp_width, lanes))
+
+
+def _cdna3_wide_reads() -> Phases:
+    firsts = ((0, 20), (4, 16), (8, 28), (12, 24))
+    return tuple(
+        tuple(half + first + lane for first in pair for lane in range(4))
+        for half in (0, 32)
+        for pair in firsts
+    )
+
+
+@dataclass(frozen=True)
+class Banks:
+    """The shared memory of a target.
+
+    banks, word_bytes: bank of a byte address = address // word_bytes % banks. warp_width: lanes.
+    reads, writes: for accesses of 16, 8 and 4 bytes per lane, the lanes of each phase; narrower
+    accesses go as 4 bytes. sector_bytes: granularity of global memory.
+    """
+
+    name: str
+    banks: int
+    word_bytes: int
+    warp_width: int
+    reads: Mapping[int, Phases]
+    writes: Mapping[int, Phases]
+    sector_bytes: int
+
+
+def _banks(
+    name: str, banks: int, warp_width: int, sector_bytes: int, wide_reads: Phases | None = None
+) -> Banks:
+    phases = {width: _in_order(warp_width, banks * 4 // width) for width in (4, 8, 16)}
+    reads = {**phases, 16: wide_reads or phases[16]}
+    return Banks(
+        name, banks, 4, warp_width, MappingProxyType(reads), MappingProxyType(phases), sector_bytes
+    )
+
+
+# NVIDIA: quarter, half and whole warps for 16, 8 and 4 bytes. CDNA3: the phases of ds_read_b128
+# are not in lane order (Composable Kernel, "Understanding AMD GPU LDS and bank conflicts").
+# CDNA4 has 64 banks by the same page; that its phases are in lane order is our assumption.
+TARGETS: Mapping[str, Banks] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            _banks("nvidia", 32, 32, 32),
+            _banks("amd_cdna3", 32, 64, 64, _cdna3_wide_reads()),
+            _banks("amd_cdna4", 64, 64, 64),
+        )
+    }
+)
+
+
+def banks_of(target: str | Banks) -> Banks:
+    """The banks of a target by name; LayoutError for an unknown one."""
+    if isinstance(target, Banks):
+        return target
+    if target not in TARGETS:
+        raise LayoutError(f"no banks are known for {target!r}, only for {', '.join(TARGETS)}")
+    return TARGETS[target]
+
+
+@dataclass(frozen=True)
+class BankReport:
+    """What an access of a whole tile costs. An access is one instruction of one warp.
+
+    transactions, ideal: of each access, in order of warp, then slot; ideal is what the same
+    words would take if the banks shared them evenly. access_bytes: per lane (16 per row for
+    ldmatrix)."""
+
+    target: str
+    access_bytes: int
+    transactions: tuple[int, ...]
+    ideal: tuple[int, ...]
+
+    @property
+    def conflicts(self) -> int:
+        """Transactions beyond the ideal."""
+        return sum(self.transactions) - sum(self.ideal)
+
+    @property
+    def worst(self) -> int:
+        """The access (its number) that loses most."""
+        lost = [t - i for t, i in zip(self.transactions, self.ideal, strict=True)]
+        return max(range(len(lost)), key=lost.__getitem__, default=0)
+
+    def __str__(self) -> str:
+        total, ideal = sum(self.transactions), sum(self.ideal)
+        head = f"{len(self.transactions)} accesses of {self.access_bytes} bytes ({self.target}): "
+        if total == ideal:
+            return head + f"{total} transactions, free of conflicts"
+        return head + (
+            f"{total} transactions, {ideal} would do ({total / ideal:.2f}x); worst is access "
+            f"{self.worst}: {self.transactions[self.worst]} instead of {self.ideal[self.worst]}"
+        )
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a register tile is loaded from or stored to a shared tile.
+
+    access_bytes: per lane and instruction; None for the widest the layouts allow. matrix: the
+    ldmatrix or stmatrix form that moves it, instead."""
+
+    register: RegisterLayout
+    access_bytes: int | None = None
+    matrix: str | None = None
+    write: bool = False
+
+    def simulate(
+        self, memory: MemoryLayout, bits: int | HasBits, target: str | Banks = "nvidia"
+    ) -> BankReport:
+        """Transactions with the tile laid out as `memory`."""
+        if self.matrix is not None:
+            return matrix_conflicts(memory, self.register, self.matrix, target)
+        return bank_conflicts(
+            memory, self.register, bits, self.access_bytes, target, write=self.write
+        )
+
+
+def vector_width(
+    memory: MemoryLayout,
+    register: RegisterLayout,
+    bits: int | HasBits,
+    *,
+    largest: int = 16,
+    alignment: int = 16,
+) -> int:
+    """How many elements of consecutive slots one access can move: contiguous in memory for
+    every thread, and aligned to their own size, given a base that is aligned to `alignment`
+    bytes. At most `largest` bytes. 1 if nothing wider is possible."""
+    width = bit_width(bits)
+    addresses = memory.addresses(register)
+    best, count = 1, 2
+    while count * width <= 8 * min(largest, alignment) and register.slots % count == 0:
+        groups = addresses.reshape(register.threads, -1, count)
+        if (groups != groups[:, :, :1] + np.arange(count)).any() or (groups[:, :, 0] % count).any():
+            break
+        if count * width % 8 == 0:
+            best = count
+        count *= 2
+    return best
+
+
+def _byte_addresses(
+    memory: MemoryLayout, register: RegisterLayout, bits: int, access_bytes: int | None
+) -> tuple[np.ndarray, int]:
+    """First byte of each access, (threads, accesses), and the bytes of an access."""
+    if access_bytes is None:
+        access_bytes = max(1, vector_width(memory, register, bits) * bits // 8)
+    count, odd = divmod(access_bytes * 8, bits)
+    if access_bytes not in (1, 2, 4, 8, 16) or odd or register.slots % count:
+        raise LayoutError(
+            f"accesses of {access_bytes} bytes do not divide the {register.slots} slots of "
+            f"{bits} bits "
+            f"of {register}; 1, 2, 4, 8 or 16 bytes of whole elements can"
+        )
+    groups = memory.addresses(register).reshape(register.threads, -1, count)
+    broken = (groups != groups[:, :, :1] + np.arange(count)).any(2) | (groups[:, :, 0] % count != 0)
+    if broken.any():
+        thread, access = (int(x) for x in np.argwhere(broken)[0])
+        raise LayoutError(
+            f"thread {thread} of {register} does not hold {count} consecutive aligned elements of "
+            f"{memory} in slots {access * count}..{access * count + count - 1} (offsets "
+            f"{groups[thread, access].tolist()}), so {access_bytes} bytes are no one access; "
+            f"{max(1, vector_width(memory, register, bits) * bits // 8)} bytes would be"
+        )
+    return groups[:, :, 0] * bits // 8, access_bytes
+
+
+def _transactions(
+    first: np.ndarray, access_bytes: int, machine: Banks
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of rows of byte addresses, a row being one phase: transactions and their ideal."""
+    words = max(1, access_bytes // machine.word_bytes)
+    word = first[:, :, None] // machine.word_bytes + np.arange(words)
+    word = np.sort(word.reshape(len(first), -1), axis=1)
+    fresh = np.ones(word.shape, bool)
+    fresh[:, 1:] = word[:, 1:] != word[:, :-1]
+    key = np.arange(len(word))[:, None] * machine.banks + word % machine.banks
+    counts = np.bincount(key[fresh], minlength=len(word) * machine.banks)
+    busiest = counts.reshape(len(word), machine.banks).max(1)
+    return busiest, -(-fresh.sum(1) // machine.banks)
+
+
+def _report(first: np.ndarray, access_bytes: int, phases: Phases, machine: Banks) -> BankReport:
+    """first: byte addresses (warps, lanes, accesses)."""
+    warps, _, accesses = first.shape
+    lanes = np.array(phases)
+    rows = first[:, lanes, :].transpose(0, 3, 1, 2).reshape(-1, lanes.shape[1])
+    busiest, ideal = _transactions(rows, access_bytes, machine)
+    shape = (warps * accesses, len(phases))
+    return BankReport(
+        machine.name,
+        access_bytes,
+        tuple(busiest.reshape(shape).sum(1).tolist()),
+        tuple(ideal.reshape(shape).sum(1).tolist()),
+    )
+
+
+def _by_warp(first: np.ndarray, warp_width: int) -> np.ndarray:
+    """(threads, accesses) -> (warps, lanes, accesses); a partial warp repeats its last lane,
+    which asks for nothing new."""
+    missing = -len(first) % warp_width
+    if missing:
+        first = np.concatenate([first, np.repeat(first[-1:], missing, axis=0)])
+    return first.reshape(-1, warp_width, first.shape[1])
+
+
+def bank_conflicts(
+    memory: MemoryLayout,
+    register: RegisterLayout,
+    bits: int | HasBits,
+    access_bytes: int | None = None,
+    target: str | Banks = "nvidia",
+    *,
+    write: bool = False,
+) -> BankReport:
+    """Simulates loading (or storing) a register tile, `access_bytes` per lane and instruction
+    (None: the widest possible). LayoutError if slots are not consecutive and aligned in memory
+    for that."""
+    machine = banks_of(target)
+    first, access_bytes = _byte_addresses(memory, register, bit_width(bits), access_bytes)
+    phases = (machine.writes if write else machine.reads)[max(4, access_bytes)]
+    return _report(_by_warp(first, machine.warp_width), access_bytes, phases, machine)
+
+
+def matrix_conflicts(
+    memory: MemoryLayout,
+    register: RegisterLayout,
+    form: str | MatrixTransfer,
+    target: str | Banks = "nvidia",
+) -> BankReport:
+    """Simulates ldmatrix or stmatrix of a register tile that is a multiple of the form's
+    matrix: a phase is one matrix, 8 rows of 16 bytes. LayoutError if it is no multiple or a row
+    is not contiguous."""
+    row = TRANSFERS.get(form) if isinstance(form, str) else form
+    if row is None:
+        raise LayoutError(f"no matrix transfer is called {form!r}, only {', '.join(TRANSFERS)}")
+    machine = banks_of(target)
+    quotient = register / row.atom.with_rank(register.rank)
+    rows, columns = row.atom.shape
+    matrices = memory.addresses(register).reshape(
+        quotient.threads, row.atom.threads, quotient.slots, row.atom.slots
+    )
+    lanes, slots = np.divmod(row.atom.owner().reshape(rows, columns), row.atom.slots)
+    elements = matrices[:, lanes, :, slots]  # rows, columns, warps, matrices
+    broken = (elements != elements[:, :1] + np.arange(columns)[None, :, None, None]).any(1)
+    broken |= elements[:, 0] % columns != 0
+    if broken.any():
+        r, warp, matrix = (int(x) for x in np.argwhere(broken)[0])
+        raise LayoutError(
+            f"{row.name} needs rows of 16 contiguous aligned bytes: row {r} of matrix {matrix} "
+            "of warp "
+            f"{warp} lies at offsets {elements[r, :, warp, matrix].tolist()} in {memory}"
+        )
+    first = elements[:, 0].transpose(1, 0, 2) * row.bits // 8
+    return _report(first, 16, (tuple(range(rows)),), machine)
+
+
+def sectors_per_request(
+    memory: MemoryLayout,
+    register: RegisterLayout,
+    bits: int | HasBits,
+    access_bytes: int | None = None,
+    target: str | Banks = "nvidia",
+) -> tuple[float, float]:
+    """Coalescing of a load of global memory: mean sectors per request of a warp, and the fewest
+    that its bytes would fill. A base aligned to a sector is assumed."""
+    machine = banks_of(target)
+    first, access_bytes = _byte_addresses(memory, register, bit_width(bits), access_bytes)
+    rows = _by_warp(first, machine.warp_width).transpose(0, 2, 1).reshape(-1, machine.warp_width)
+    sectors = np.sort(rows // machine.sector_bytes, axis=1)
+    touched = 1 + (sectors[:, 1:] != sectors[:, :-1]).sum(1)
+    distinct = np.sort(rows, axis=1)
+    counts = 1 + (distinct[:, 1:] != distinct[:, :-1]).sum(1)
+    fewest = -(-counts * access_bytes // machine.sector_bytes)
+    return float(touched.mean()), float(fewest.mean())
+
+
+def choose_swizzle(
+    shape: Sequence[int],
+    bits: int | HasBits,
+    accesses: Sequence[Access],
+    target: str | Banks = "nvidia",
+    *,
+    padding: bool = True,
+) -> MemoryLayout:
+    """The row-major layout of a tile, swizzled or padded, with the fewest transactions over all
+    accesses; its proof is Access.simulate of each.
+
+    Tried in order, and the first best is taken: plain; XOR swizzles of 16-byte pieces (and, for
+    narrower accesses, of pieces of their size), fewest bits first; if `padding`, rows longer by
+    one piece. A layout on which an access is not possible at all is no candidate; LayoutError
+    if there is none."""
+    width = bit_width(bits)
+    plain = shared(*shape)
+    best: tuple[tuple[int, int], MemoryLayout] | None = None
+    reason: LayoutError | None = None
+    for candidate in _candidates(plain, width, accesses, padding):
+        try:
+            reports = [access.simulate(candidate, width, target) for access in accesses]
+        except LayoutError as error:
+            reason = reason or error
+            continue
+        total = sum(sum(report.transactions) for report in reports)
+        if best is None or (total, candidate.size) < best[0]:
+            best = (total, candidate.size), candidate
+        if not any(report.conflicts for report in reports):
+            break
+    if best is None:
+        raise LayoutError(f"no layout of {list(shape)} allows all accesses: {reason}")
+    return best[1]
+
+
+def _candidates(
+    plain: MemoryLayout, bits: int, accesses: Sequence[Access], padding: bool
+) -> list[MemoryLayout]:
+    widths = {16, *(access.access_bytes for access in accesses if access.access_bytes)}
+    pieces = sorted(
+        {
+            b * 8 // bits
+            for b in widths
+            if b * 8 % bits == 0 and b * 8 // bits & (b * 8 // bits - 1) == 0
+        },
+        reverse=True,
+    )
+    result = [plain]
+    reach = (plain.elements - 1).bit_length()
+    for piece in pieces:
+        base = piece.bit_length() - 1
+        for count in range(1, 6):
+            # A swizzle that leaves its tile would need more memory than the tile.
+            if plain.elements % (piece << count):
+                break
+            for shift in range(count, max(count, reach - base - count) + 1):
+                result.append(plain.swizzle(base, count, shift))
+    if padding and plain.rank > 1:
+        result += [plain.pad(piece) for piece in pieces if plain.shape[-1] % piece == 0]
+    return result
+
+
+def typical_accesses(
+    memory: MemoryLayout,
+    bits: int | HasBits,
+    access_bytes: int = 16,
+    target: str | Banks = "nvidia",
+) -> dict[str, Access]:
+    """Accesses of one warp by which a tile is judged when none is given: along the last axis,
+    as a copy does, and down the first, one row per lane, as matrix loads do. Those that the
+    layout does not allow are left out."""
+    machine, width = banks_of(target), bit_width(bits)
+    run = access_bytes * 8 // width
+    result: dict[str, Access] = {}
+    if memory.rank != 2 or run < 1 or memory.shape[1] % run:
+        return result
+    rows, columns = memory.shape
+    wide = min(machine.warp_width, columns // run)
+    while machine.warp_width % wide or (columns // run) % wide:
+        wide -= 1
+    tall = machine.warp_width
+    while rows % tall:
+        tall //= 2
+    shapes = {
+        "along rows": (machine.warp_width // wide, wide),
+        "down columns": (tall, 1),
+    }
+    for name, (height, breadth) in shapes.items():
+        if rows % height == 0:
+            tile = spatial(height, breadth).local(1, run)
+            repeat = local(rows // height, columns // run // breadth)
+            result[name] = Access(repeat * tile, access_bytes)
+    return result
