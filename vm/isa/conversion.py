@@ -123,12 +123,10 @@ def _numbers(values: ArrayLike) -> tuple[NDArray[Any], DType]:
     """An array of numbers and the type of its values."""
     given = np.asarray(values)
     name = given.dtype.name
-    if given.dtype.isbuiltin != 1 and given.dtype.isnative:
+    if given.dtype.isbuiltin == 2:
         source = dtype(name)
         mask = source.storage.type((1 << source.bits) - 1)
         return decode(np.ascontiguousarray(given).view(source.storage) & mask, source), source
-    if given.dtype.kind == "f" and given.size == 0 and not isinstance(values, np.ndarray):
-        return given.astype(np.float64), dtype("f64")
     if given.dtype.kind not in "biuf" or given.dtype.itemsize > 8:
         raise DTypeError(
             f"values of NumPy dtype {name} cannot be encoded; "
@@ -271,7 +269,7 @@ def _index_to_odd(values: NDArray[np.float32]) -> NDArray[np.uint32]:
     return ((bits & np.uint32(0xFFFF)) + np.uint32(0xFFFF) | bits) >> np.uint32(16)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=512)
 def _table(
     carrier: str, target: DType, overflow: str, rounding: str, keep_infinity: bool, as_codes: bool
 ) -> NDArray[Any]:

@@ -1,0 +1,127 @@
+"""Every code of every source of up to 16 bits into every target, and f32 and f64 at every boundary.
+
+`python -m tests.isa.exhaustive_casts` runs all of it and prints pairs, casts and time. Each pair is
+cast with both overflow modes and to nearest even and toward zero, and compared bit by bit (the sign
+of zero and the code of NaN too) with the exact tables of `exact_types`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from tests.isa import exact_types
+from vm.isa.conversion import convert
+from vm.isa.dtypes import dtype
+
+SMALL = ["bool", *exact_types.INTEGERS, *exact_types.SMALL_FLOATS, "f8e8m0", "f16", "bf16"]
+WIDE_INTEGERS = [f"{sign}{bits}" for sign in "ui" for bits in (17, 24, 31, 32, 33, 53, 54, 63, 64)]
+TARGETS = [*SMALL, "tf32", "f32", "f64", *WIDE_INTEGERS]
+BOUNDARY_TARGETS = [*SMALL[1:], "tf32"]
+OVERFLOWS = ("saturate", "ieee")
+ROUNDINGS = ("nearest_even", "toward_zero")
+
+
+@dataclass(frozen=True)
+class Count:
+    """Pairs of types, and casts of single elements, over all modes."""
+
+    pairs: int = 0
+    casts: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.pairs + other.pairs, self.casts + other.casts)
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    return values.view(f"u{values.itemsize}")
+
+
+def _expected(numbers: np.ndarray, source: str, target: str, overflow: str, rounding: str):
+    """What the exact tables say; into f32 and f64, which hold all of these numbers, the same."""
+    if target in ("f32", "f64"):
+        assert (numbers.astype(dtype(target).array) == numbers)[~np.isnan(numbers)].all()
+        return numbers
+    return exact_types.cast_exactly(numbers, source, target, overflow, rounding)
+
+
+def _compare(numbers: np.ndarray, source: str, targets: list[str]) -> Count:
+    """Casts exact numbers of `source`; raises AssertionError at the first that differs."""
+    origin = dtype(source)
+    with np.errstate(invalid="ignore"):
+        values = numbers.astype(origin.array)
+    for rounding in ROUNDINGS:
+        whole = exact_types.whole_numbers(numbers, rounding)
+        for target, overflow in itertools.product(targets, OVERFLOWS):
+            goal = dtype(target)
+            result = convert(values, origin, goal, overflow, rounding)
+            assert result.dtype == goal.array and result.shape == values.shape
+            if exact_types.is_integer(target):
+                expected = exact_types.saturated(whole, target).astype(goal.array)
+            else:
+                expected = _expected(numbers, source, target, overflow, rounding).astype(goal.array)
+                if goal.is_float:
+                    # NaN has one code, whatever the source's was.
+                    expected = np.where(np.isnan(expected), goal.array.type(np.nan), expected)
+            differ = np.flatnonzero(_bits(result) != _bits(expected))
+            assert not differ.size, (
+                f"{source} -> {target}, {overflow}, {rounding}: {numbers[differ[0]]!r} gave "
+                f"{result[differ[0]]!r}, exactly {expected[differ[0]]!r}; {differ.size} differ"
+            )
+    return Count(len(targets), len(targets) * len(ROUNDINGS) * len(OVERFLOWS) * values.size)
+
+
+def check_source(source: str) -> Count:
+    """All codes of `source` into every other type."""
+    numbers = exact_types.decoded(source)
+    with np.errstate(invalid="ignore"):
+        decoded = dtype(source).decode(np.arange(numbers.size)).astype(np.float64)
+    assert np.array_equal(decoded, numbers, equal_nan=True), source
+    number = ~np.isnan(numbers)
+    assert np.array_equal(np.signbit(decoded[number]), np.signbit(numbers[number])), source
+    return _compare(numbers, source, [target for target in TARGETS if target != source])
+
+
+def boundaries(target: str, wide: type[np.floating]) -> np.ndarray:
+    """The values of `target` and the middles between them, each with its neighbours among numbers
+    of `wide`, and the special and extreme numbers of `wide` itself: float64."""
+    of = exact_types.table(target)
+    points = np.concatenate([of.values, of.middles])
+    limit, tiny = np.finfo(wide).max, np.finfo(wide).smallest_subnormal
+    with np.errstate(over="ignore"):
+        near = np.concatenate([points, [limit, limit / 2, tiny, 2 * tiny]]).astype(wide)
+        every = [near, np.nextafter(near, wide(np.inf)), np.nextafter(near, wide(-np.inf))]
+    special = np.array([0.0, -0.0, -limit, np.inf, -np.inf, np.nan, -np.nan], dtype=wide)
+    numbers = np.concatenate([*every, special])
+    if of.values[0] >= 0:
+        numbers = np.concatenate([numbers, -numbers])
+    return numbers.astype(np.float64)
+
+
+def check_boundaries(target: str) -> Count:
+    """f32 and f64 at every rounding boundary of `target` and one unit in the last place around."""
+    return _compare(boundaries(target, np.float32), "f32", [target]) + _compare(
+        boundaries(target, np.float64), "f64", [target]
+    )
+
+
+def main() -> None:
+    start = time.perf_counter()
+    codes = sum((check_source(source) for source in SMALL), Count())
+    middle = time.perf_counter()
+    print(
+        f"{len(SMALL)} sources of up to 16 bits, all codes: {codes.pairs} pairs of types, "
+        f"{codes.casts} casts, all equal, in {middle - start:.1f} s"
+    )
+    edges = sum((check_boundaries(target) for target in BOUNDARY_TARGETS), Count())
+    print(
+        f"f32 and f64 at every boundary and around: {edges.pairs} pairs of types, "
+        f"{edges.casts} casts, all equal, in {time.perf_counter() - middle:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
