@@ -128,22 +128,40 @@ def test_chosen_layouts_are_proved_free_of_conflicts(rows, columns, bits):
     assert memory.is_injective() and memory.size == rows * columns
 
 
-def test_a_tile_that_no_swizzle_frees_is_padded():
-    """Rows of 34 words, one row per lane: the banks repeat every 16 rows, and no XOR swizzle that stays
-    within 32 x 34 words mends it; a longer row does."""
-    down = Access(local(1, 34) * spatial(32, 1), 4)
-    assert choose_swizzle((32, 33), 32, [Access(local(1, 33) * spatial(32, 1), 4)]) == shared(
-        32, 33
-    )
-    memory = choose_swizzle((32, 34), 32, [down])
+@pytest.mark.parametrize("columns", [20, 24, 28, 33, 34, 36, 40, 44, 48, 96])
+def test_rows_that_are_no_power_of_two_are_freed_too(columns):
+    """One row per lane, read down the columns, with no more memory than the tile."""
+    down = Access(local(1, columns) * spatial(32, 1), 4)
+    memory = choose_swizzle((32, columns), 32, [down])
     assert down.simulate(memory, 32).conflicts == 0
-    assert memory == shared(32, 34).pad(1)
+    assert memory.size == 32 * columns and memory.is_injective()
+    assert (memory == shared(32, columns)) == (columns % 2 == 1)
 
 
-def test_padding_only_where_allowed():
-    access = Access(local(1, 20) * spatial(32, 1), 4)
-    memory = choose_swizzle((32, 20), 32, [access], padding=False)
-    assert memory.size == 640
+@pytest.mark.parametrize("bits", [16, 32])
+def test_no_swizzle_of_any_base_does_better(bits):
+    """Two accesses that pull apart; all swizzles within the tile are tried here, not only of
+    pieces."""
+    accesses = [
+        Access(local(2, 1) * spatial(8, 4).local(1, 4), 4 * bits // 8),
+        Access(local(1, 2) * spatial(16, 2).local(1, 4), 4 * bits // 8, write=True),
+    ]
+
+    def total(memory):
+        try:
+            return sum(sum(a.simulate(memory, bits).transactions) for a in accesses)
+        except LayoutError:
+            return 10**9
+
+    plain = shared(16, 16)
+    every = [
+        plain.swizzle(base, count, shift)
+        for base in range(8)
+        for count in range(1, 9 - base)
+        for shift in range(count, 9 - base)
+        if base + count <= 8
+    ]
+    assert total(choose_swizzle((16, 16), bits, accesses)) == min(map(total, [plain, *every]))
 
 
 def test_choice_is_deterministic():
