@@ -51,12 +51,20 @@ def styles(rows: Sequence[Row]) -> dict[str, Style]:
 
 
 def draw_ratio(result: Result) -> Figure:
-    """Time over floor: one panel per M, one line per shape and weight type, a dot per peer."""
+    """Time over floor: one panel per M, one line per shape and weight type, a dot per peer.
+
+    An M that was measured for fewer than half of the lines gets no panel.
+    """
     from matplotlib.figure import Figure
 
-    rows, looks = result.rows, styles(result.rows)
-    sizes = sorted({row.m for row in rows})
-    lines = distinct((row.shape, row.weight) for row in rows)
+    lines = distinct((row.shape, row.weight) for row in result.rows)
+    sizes = [
+        m
+        for m in sorted({row.m for row in result.rows})
+        if 2 * len({(row.shape, row.weight) for row in result.rows if row.m == m}) >= len(lines)
+    ]
+    rows = [row for row in result.rows if row.m in sizes]
+    looks = styles(rows)
     height = 1.5 + 0.34 * len(lines)
     figure = Figure(figsize=(2.0 + 2.9 * len(sizes), height), layout="constrained")
     axes = figure.subplots(1, len(sizes), sharex=True, sharey=True, squeeze=False)[0]
@@ -86,7 +94,7 @@ def draw_ratio(result: Result) -> Figure:
     axes[0].set_yticks(range(len(lines)), [f"{shape}  {weight}" for shape, weight in lines])
     axes[0].set_ylim(len(lines) - 0.5, -0.5)
     figure.supxlabel(
-        f"time / floor on {result.device.name} (1 = memory or compute bound; whiskers p10 to p90)",
+        f"time / floor on {result.device.name} (1 = a ceiling is reached; bars span p10 to p90)",
         fontsize=10,
     )
     handles, labels = axes[0].get_legend_handles_labels()

@@ -1,0 +1,80 @@
+"""Keeps the tables inside Markdown files equal to the result files that they come from.
+
+    python benchmarks/insert.py README.md benchmarks/notes.md
+
+A block looks as below; everything between its two comments is replaced. KIND is one of KINDS, FILE
+a name in benchmarks/results/, and optional words `weight=u4`, `m=1,8`, `peer=a,b` select rows.
+
+    <!-- table KIND FILE weight=u4 m=1,8 -->
+    <!-- end table -->
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+if not __package__:  # run as a file: make the `benchmarks` package importable
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.problem import SIX_SHAPES
+from benchmarks.report import Result, Row, markdown_table, mean_table, spread_table, time_table
+
+RESULTS = Path(__file__).resolve().parent / "results"
+BLOCK = re.compile(r"(<!-- table (.*?) -->\n).*?(<!-- end table -->)", re.DOTALL)
+
+
+def ceilings_table(result: Result) -> str:
+    """Every variant that was tried, the ceilings in bold."""
+    groups = (
+        (result.read_variants, result.read_bytes_per_second, "TB/s read"),
+        (result.f16_variants, result.f16_flops_per_second, "TFLOP/s f16"),
+    )
+    lines = []
+    for variants, best, unit in groups:
+        for name, rate in variants.items():
+            text = f"{rate / 1e12:.4g} {unit}"
+            lines.append([name, f"**{text}**" if rate == best else text])
+    return markdown_table(["what", result.device.name], lines)
+
+
+KINDS: dict[str, Callable[[Result], str]] = {
+    "times": lambda result: time_table(result.rows),
+    "means": lambda result: mean_table(result.rows, SIX_SHAPES),
+    "spread": lambda result: spread_table(result.rows),
+    "ceilings": ceilings_table,
+}
+
+
+def select(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
+    """The rows that every `field=value,value` word allows; ValueError for any other word."""
+    chosen = list(rows)
+    for word in words:
+        name, equals, values = word.partition("=")
+        if not equals or name not in ("shape", "weight", "m", "peer"):
+            raise ValueError(f"expected shape=, weight=, m= or peer=, got {word!r}")
+        chosen = [row for row in chosen if str(getattr(row, name)) in values.split(",")]
+    return chosen
+
+
+def table(description: str, results: Path = RESULTS) -> str:
+    """The table that the words after `table` in a block's first comment ask for."""
+    kind, file, *words = description.split()
+    if kind not in KINDS:
+        raise ValueError(f"no table {kind!r}; known: {', '.join(KINDS)}")
+    result = Result.read(results / file)
+    result.rows = select(result.rows, words)
+    return KINDS[kind](result)
+
+
+def refreshed(text: str, results: Path = RESULTS) -> str:
+    """The Markdown with every block's table made anew."""
+    return BLOCK.sub(lambda block: f"{block[1]}{table(block[2], results)}\n{block[3]}", text)
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        path = Path(argument)
+        path.write_text(refreshed(path.read_text()))
