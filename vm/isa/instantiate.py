@@ -573,6 +573,8 @@ class _Instantiation:
                 if function in INSTRUCTIONS and found is None:
                     return self._results(self._instruction(node, expected))
                 return self._constant(node)
+            case syntax.Member() if (call := dotted_call(node)) is not None:
+                return self._results(self._instruction(call, expected))
             case syntax.Subscript():
                 return self._tile(node)
             case syntax.Sequence():
@@ -684,9 +686,15 @@ class _Instantiation:
             )  # fmt: skip
 
     # --- instructions ---
-    def _instruction(self, call: syntax.Call, expected: Type | None) -> Any:
-        kind = INSTRUCTIONS.get(call.function)
+    def _instruction(self, call: syntax.Expression, expected: Type | None) -> Any:
+        call = dotted_call(call) or call
+        kind = INSTRUCTIONS.get(call.function) if isinstance(call, syntax.Call) else None
         if kind is None or issubclass(kind, control.Control):
+            if not isinstance(call, syntax.Call):
+                raise fail(
+                    "E0201", "this is not an instruction", call.origin, "here",
+                    fix="write name(arguments)",
+                )  # fmt: skip
             known = [n for n, k in INSTRUCTIONS.items() if not issubclass(k, control.Control)]
             close = nearest(call.function, known)
             raise fail(
@@ -761,6 +769,16 @@ def _is_kind(value: Any, kind: str) -> bool:
             isinstance(i, item) and not isinstance(i, bool) for i in value
         )
     return isinstance(value, wanted) and (kind == "boolean" or not isinstance(value, bool))
+
+
+def dotted_call(node: syntax.Expression) -> syntax.Call | None:
+    """The call of a machine instruction, whose name has a dot: `nv.ldmatrix(...)`."""
+    if not isinstance(node, syntax.Member) or not isinstance(node.base, syntax.Name):
+        return None
+    name = f"{node.base.text}.{node.name}"
+    if name not in INSTRUCTIONS or node.arguments is None:
+        return None
+    return syntax.Call(name, node.arguments, node.keywords, node.origin)
 
 
 def _operators() -> dict[tuple[str, int], type[Instruction]]:

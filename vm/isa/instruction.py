@@ -26,8 +26,8 @@ _REQUIRED = object()
 class Operand:
     """A field that takes a value of one of `spaces`: scalar, register, shared or global.
 
-    `optional` operands may be left out and are None then; a `repeated` one, which must be the
-    last, takes the rest of the positional arguments as a tuple.
+    `optional` operands may be left out and are None then; a `repeated` one takes the rest of the
+    positional arguments as a tuple.
     """
 
     def __init__(self, *spaces: str, optional: bool = False, repeated: bool = False):
@@ -79,6 +79,17 @@ class Scope:
         return self.threads // self.warp_width
 
 
+def _in_order(fields: dict[str, Field]) -> dict[str, Field]:
+    """Fields as positional arguments give them: required ones, a repeated one, optional ones."""
+
+    def rank(item: Field) -> int:
+        if isinstance(item, Operand):
+            return 1 if item.repeated else 2 if item.optional else 0
+        return 0 if item.required else 2
+
+    return dict(sorted(fields.items(), key=lambda entry: rank(entry[1])))
+
+
 class Instruction:
     """An instruction with its operands, in the instantiated form of a program."""
 
@@ -95,7 +106,7 @@ class Instruction:
         own = {
             name: item for name, item in vars(cls).items() if isinstance(item, (Operand, Attribute))
         }
-        cls.fields = {**cls.fields, **own}
+        cls.fields = _in_order({**cls.fields, **own})
         cls.suspends = inspect.isgeneratorfunction(cls.run)
         if opcode is not None:
             if opcode in INSTRUCTIONS:

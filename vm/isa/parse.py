@@ -210,7 +210,8 @@ class _Build(Transformer_NonRecursive):
     @v_args(meta=True)
     def execute(self, meta, parts):
         (call,) = parts
-        if not isinstance(call, syntax.Call):
+        dotted = isinstance(call, syntax.Member) and call.arguments is not None
+        if not isinstance(call, syntax.Call) and not dotted:
             raise self._fault(
                 "E0106", "this expression is computed and thrown away", self.origin(meta),
                 "only an instruction can stand alone", "bind it: `name = ...`",

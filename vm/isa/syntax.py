@@ -164,9 +164,9 @@ class Assign:
 
 @dataclass(frozen=True)
 class Execute:
-    """An instruction for its effect."""
+    """An instruction for its effect; a machine instruction's name has a dot."""
 
-    call: Call
+    call: Call | Member
     origin: Origin = _origin()
     trivia: Trivia = _trivia()
 

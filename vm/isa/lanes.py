@@ -1,0 +1,136 @@
+"""The view from inside a group: threads, and the bits that each of them holds.
+
+A value that each thread has its own of is a register tensor with layout spatial(T). A *file* is a
+register tensor with layout spatial(T).local(N): N slots in each of T threads. Any register tensor
+has its bits in words: per thread its slots packed from bit 0 of word 0 up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vm.isa.dtypes import dtype
+from vm.isa.instruction import Attribute, Instruction, Operand, describe
+from vm.isa.packing import pack_rows, unpack_rows
+from vm.isa.registers import given_layout
+from vm.isa.types import RegisterType, Type
+from vm.layouts import RegisterLayout, local, spatial
+
+WORD = dtype("u32")
+
+
+def per_thread(threads: int, kind: str = "i32") -> RegisterType:
+    """The type of a value that each of `threads` threads has its own of."""
+    return RegisterType(dtype(kind), (threads,), spatial(threads))
+
+
+def file_layout(threads: int, slots: int) -> RegisterLayout:
+    """The layout of a file: element t * slots + i is slot i of thread t."""
+    return spatial(threads) * local(slots)
+
+
+def words_of(type_: RegisterType) -> int:
+    """How many 32-bit words hold a tensor in each thread."""
+    return -(-type_.layout.slots * type_.dtype.bits // 32)
+
+
+def to_words(values: np.ndarray, type_: RegisterType) -> np.ndarray:
+    """The words of a register tensor: uint32[threads, words], unused bits 0."""
+    codes = type_.dtype.encode(values).reshape(-1)[type_.layout.flat()]
+    packed = pack_rows(codes, type_.dtype)
+    padding = 4 * words_of(type_) - packed.shape[1]
+    return np.ascontiguousarray(np.pad(packed, ((0, 0), (0, padding)))).view(np.uint32)
+
+
+def from_words(words: np.ndarray, type_: RegisterType) -> np.ndarray:
+    """The register tensor of some words: what `to_words` came from."""
+    layout = type_.layout
+    rows = np.ascontiguousarray(words).view(np.uint8)
+    codes = unpack_rows(rows[:, : -(-layout.slots * type_.dtype.bits // 8)], type_.dtype,
+                        layout.slots)  # fmt: skip
+    result = np.zeros(layout.size, codes.dtype)
+    result[layout.flat().reshape(-1)] = codes.reshape(-1)
+    return type_.dtype.decode(result).reshape(type_.shape)
+
+
+class ThreadIndex(Instruction, opcode="thread_index"):
+    """The index of each thread within its group, from 0: u32, one in each thread."""
+
+    def check(self) -> Type:
+        return per_thread(self.scope.threads, "u32")
+
+    def run(self, machine: Any) -> np.ndarray:
+        return np.arange(self.scope.threads, dtype=np.uint32)
+
+
+class Undefined(Instruction, opcode="undefined"):
+    """A tensor whose contents are not defined yet: a target for loads that fill it in parts."""
+
+    dtype = Attribute("dtype")
+    shape = Attribute("shape")
+    layout = Attribute("layout")
+
+    def check(self) -> Type:
+        return RegisterType(self.dtype, self.shape, given_layout(self, self.shape))
+
+    def run(self, machine: Any) -> np.ndarray:
+        code = np.full(self.shape, (1 << self.dtype.bits) - 1, self.dtype.storage)
+        return self.dtype.decode(code)
+
+
+class Pick(Instruction, opcode="pick"):
+    """Slot k of the result is slot `slots[k]` of x, in every thread: broadcasts and permutations
+    that move nothing between threads. `layout` says what the slots of the result stand for."""
+
+    x = Operand("register")
+    slots = Attribute("shape")
+    layout = Attribute("layout")
+
+    def check(self) -> Type:
+        source = require_layout(self, "x")
+        if len(self.slots) != self.layout.slots or source.threads != self.layout.threads:
+            raise self.refuse(
+                "E0304", f"{len(self.slots)} slots of {source.threads} threads for {self.layout}",
+                "layout", "this layout", fix="give as many slots as the layout has",
+            )  # fmt: skip
+        if any(not 0 <= slot < source.slots for slot in self.slots):
+            raise self.refuse(
+                "E0305", f"x has slots 0 to {source.slots - 1}", "slots", "outside",
+                fix="name slots that are there",
+            )  # fmt: skip
+        return RegisterType(self.x.type.dtype, self.layout.shape, self.layout)
+
+    def run(self, machine: Any) -> np.ndarray:
+        held = machine.value(self.x).reshape(-1)[self.x.type.layout.flat()]
+        result = np.zeros(self.layout.size, held.dtype)
+        result[self.layout.flat().reshape(-1)] = held[:, list(self.slots)].reshape(-1)
+        return result.reshape(self.layout.shape)
+
+
+def require_layout(instruction: Instruction, field: str) -> RegisterLayout:
+    """The layout of an operand of a machine instruction, which must be known."""
+    type_ = getattr(instruction, field).type
+    if type_.layout is None:
+        raise instruction.refuse(
+            "E0304", "a machine instruction needs to know who holds its operand", field,
+            f"this is {describe(getattr(instruction, field))}", fix="give it a layout",
+        )  # fmt: skip
+    return type_.layout
+
+
+def require_per_thread(instruction: Instruction, field: str, kinds: tuple[str, ...]) -> None:
+    """Refuses an operand that is not one value of one of `kinds` in each thread."""
+    type_ = getattr(instruction, field).type
+    fits = (
+        isinstance(type_, RegisterType)
+        and type_.dtype.name in kinds
+        and type_.layout == spatial(instruction.scope.threads)
+    )
+    if not fits:
+        raise instruction.refuse(
+            "E0304", f"`{field}` of `{instruction.opcode}` is one {' or '.join(kinds)} per thread",
+            field, f"this is {describe(getattr(instruction, field))}",
+            fix=f"give it the layout spatial({instruction.scope.threads})",
+        )  # fmt: skip
