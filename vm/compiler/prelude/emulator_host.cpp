@@ -1,0 +1,749 @@
+// The emulator: runs a kernel compiled for the host, each GPU thread a fiber of one thread.
+//
+// A fiber runs until it has to wait: at a barrier, in a collective of its warp, or for memory. Blocks
+// run one after another; where all threads of the blocks that have begun wait for memory, the next
+// block begins. Where nothing can go on, the launch ends with a fault that names every place.
+//
+// Asynchronous copies arrive as late as they may: their destination is poisoned when they are issued,
+// and the bytes come at the wait that completes them. In random order half of them come at once.
+#include "vm_emulator.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <sys/mman.h>
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define VM_SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define VM_SANITIZED 1
+#endif
+#if VM_SANITIZED
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+vm_emulator_self* vm_self;
+vm_emulator_kernel* vm_emulator_kernels;
+
+extern "C" {
+// One place that threads of a block wait at (or "exited"), how many, and the first of them.
+struct vm_emulator_site {
+  char name[32];
+  char file[224];
+  int line;
+  int count;
+  int thread;
+  int block[3];
+};
+// What a launch came to; `kind` is empty where it ended well.
+struct vm_emulator_result {
+  char kind[32];
+  char message[512];
+  int site_count;
+  vm_emulator_site sites[16];
+  unsigned long long switches;
+};
+struct vm_emulator_launch {
+  const char* kernel;
+  int grid[3];
+  int threads;
+  unsigned shared_bytes;
+  int warp_width;
+  int order;  // 0 forward, 1 reverse, 2 random
+  unsigned long long seed;
+  void** arguments;
+  vm_emulator_buffer* buffers;
+  int buffer_count;
+};
+}
+
+namespace {
+
+constexpr size_t stack_bytes = 256 * 1024;
+
+struct Block;
+
+struct Copy {
+  void* target;
+  const void* source;
+  unsigned bytes;
+  unsigned long long* barrier;
+  void deliver() const {
+    if (source)
+      memcpy(target, source, bytes);
+    else
+      memset(target, 0, bytes);
+  }
+};
+
+enum class State { ready, waiting, polling, done };
+
+struct Fiber {
+  vm_emulator_self self{};
+  Block* block = nullptr;
+  State state = State::ready;
+  const char* name = "";
+  vm_place place{"", 0};
+  bool polled_again = false;
+  std::vector<Copy> uncommitted;
+  std::deque<std::vector<Copy>> groups;
+  char* stack = nullptr;
+#if defined(__x86_64__)
+  void* top = nullptr;
+#else
+  ucontext_t context;
+#endif
+  void* fake_stack = nullptr;
+};
+
+struct Barrier {
+  int arrived = 0;
+  int expected = 0;
+  std::vector<Fiber*> waiting;
+  std::vector<Fiber*> arrivals;
+  std::vector<Fiber*> first_of_warp;
+};
+
+struct Warp {
+  std::vector<Fiber*> arrived;
+  void* operands[64];
+};
+
+struct Block {
+  int index[3];
+  std::unique_ptr<unsigned char, void (*)(void*)> shared{nullptr, free};
+  std::vector<std::unique_ptr<Fiber>> fibers;
+  std::vector<Barrier> barriers{16};
+  std::vector<Warp> warps;
+  std::vector<Copy> bulk;
+  int live = 0;
+};
+
+struct Machine {
+  const vm_emulator_launch* launch = nullptr;
+  const vm_emulator_kernel* kernel = nullptr;
+  vm_emulator_result* result = nullptr;
+  std::vector<std::unique_ptr<Block>> blocks;
+  std::vector<Fiber*> ready, polling;
+  std::vector<char*> free_stacks;
+  std::mt19937_64 random;
+  std::string printed;
+  Fiber* running = nullptr;
+  const void* main_stack = nullptr;
+  size_t main_stack_bytes = 0;
+  void* main_fake_stack = nullptr;
+#if defined(__x86_64__)
+  void* main_top = nullptr;
+#else
+  ucontext_t main_context;
+#endif
+};
+
+Machine machine;
+std::mutex one_launch;
+
+}  // namespace
+
+// Saves the registers that a call keeps, and goes on with another stack.
+#if defined(__x86_64__)
+extern "C" void vm_emulator_switch(void** save, void* load);
+asm(R"(
+.text
+.hidden vm_emulator_switch
+.globl vm_emulator_switch
+.type vm_emulator_switch, @function
+vm_emulator_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size vm_emulator_switch, .-vm_emulator_switch
+)");
+#endif
+
+namespace {
+
+void to_main(bool last) {
+  Fiber* fiber = machine.running;
+#if VM_SANITIZED
+  __sanitizer_start_switch_fiber(last ? nullptr : &fiber->fake_stack, machine.main_stack,
+                                 machine.main_stack_bytes);
+#endif
+  (void)last;
+#if defined(__x86_64__)
+  vm_emulator_switch(&fiber->top, machine.main_top);
+#else
+  swapcontext(&fiber->context, &machine.main_context);
+#endif
+#if VM_SANITIZED
+  __sanitizer_finish_switch_fiber(fiber->fake_stack, nullptr, nullptr);
+#endif
+}
+
+void run_fiber(Fiber* fiber) {
+  machine.running = fiber;
+  machine.result->switches++;
+  vm_self = &fiber->self;
+#if VM_SANITIZED
+  __sanitizer_start_switch_fiber(&machine.main_fake_stack, fiber->stack, stack_bytes);
+#endif
+#if defined(__x86_64__)
+  vm_emulator_switch(&machine.main_top, fiber->top);
+#else
+  swapcontext(&machine.main_context, &fiber->context);
+#endif
+#if VM_SANITIZED
+  __sanitizer_finish_switch_fiber(machine.main_fake_stack, nullptr, nullptr);
+#endif
+}
+
+void fiber_main() {
+#if VM_SANITIZED
+  __sanitizer_finish_switch_fiber(nullptr, &machine.main_stack, &machine.main_stack_bytes);
+#endif
+  machine.kernel->call(machine.launch->arguments);
+  machine.running->state = State::done;
+  machine.running->block->live--;
+  to_main(true);
+  abort();
+}
+
+void prepare(Fiber* fiber) {
+  if (machine.free_stacks.empty()) {
+    void* memory = mmap(nullptr, stack_bytes + 4096, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) abort();
+    mprotect(memory, 4096, PROT_NONE);  // so that running over shows
+    machine.free_stacks.push_back((char*)memory + 4096);
+  }
+  fiber->stack = machine.free_stacks.back();
+  machine.free_stacks.pop_back();
+#if VM_SANITIZED
+  __asan_unpoison_memory_region(fiber->stack, stack_bytes);  // an abandoned fiber may have been here
+#endif
+#if defined(__x86_64__)
+  void** top = (void**)(fiber->stack + stack_bytes);
+  *--top = nullptr;              // where fiber_main would return to
+  *--top = (void*)&fiber_main;   // where the first switch returns to
+  for (int i = 0; i < 6; i++) *--top = nullptr;
+  fiber->top = top;
+#else
+  getcontext(&fiber->context);
+  fiber->context.uc_stack.ss_sp = fiber->stack;
+  fiber->context.uc_stack.ss_size = stack_bytes;
+  fiber->context.uc_link = nullptr;
+  makecontext(&fiber->context, fiber_main, 0);
+#endif
+}
+
+void copy_text(char* target, size_t size, const char* source) {
+  snprintf(target, size, "%s", source);
+}
+
+void add_site(const Fiber* fiber, const char* name, vm_place place) {
+  vm_emulator_result& result = *machine.result;
+  for (int i = 0; i < result.site_count; i++) {
+    vm_emulator_site& site = result.sites[i];
+    if (site.line == place.line && !strcmp(site.name, name) &&
+        !strncmp(site.file, place.file, sizeof(site.file) - 1) &&
+        !memcmp(site.block, fiber->self.block, sizeof(site.block))) {
+      site.count++;
+      return;
+    }
+  }
+  if (result.site_count == 16) return;
+  vm_emulator_site& site = result.sites[result.site_count++];
+  copy_text(site.name, sizeof(site.name), name);
+  copy_text(site.file, sizeof(site.file), place.file);
+  site.line = place.line;
+  site.count = 1;
+  site.thread = fiber->self.thread;
+  memcpy(site.block, fiber->self.block, sizeof(site.block));
+}
+
+[[noreturn]] void end_with_fault() {
+  machine.running->state = State::done;
+  to_main(false);
+  abort();
+}
+
+void set_fault(const char* kind, const char* message) {
+  copy_text(machine.result->kind, sizeof(machine.result->kind), kind);
+  copy_text(machine.result->message, sizeof(machine.result->message), message);
+}
+
+void wait_here(State state, const char* name, vm_place place) {
+  Fiber* fiber = machine.running;
+  fiber->state = state;
+  fiber->name = name;
+  fiber->place = place;
+  if (state == State::polling) machine.polling.push_back(fiber);
+  to_main(false);
+}
+
+void release(Fiber* fiber) {
+  fiber->state = State::ready;
+  machine.ready.push_back(fiber);
+}
+
+}  // namespace
+
+void vm_emulator_fault(const char* kind, vm_place place, const char* message) {
+  set_fault(kind, message);
+  add_site(machine.running, kind, place);
+  end_with_fault();
+}
+
+void vm_emulator_fault_access(const char* space, vm_place place, const void* address,
+                              unsigned long long offset, int bytes, const char* why) {
+  char message[512];
+  if (address) {
+    const unsigned char* begin = (const unsigned char*)address;
+    long long nearest = -1, distance = 0;
+    for (int i = 0; i < machine.launch->buffer_count; i++) {
+      const vm_emulator_buffer& buffer = machine.launch->buffers[i];
+      const long long inside = begin - buffer.begin;
+      const long long away = begin < buffer.begin ? buffer.begin - begin
+                             : begin >= buffer.end ? begin - buffer.end
+                                                   : 0;
+      if (nearest < 0 || away < distance) nearest = i, distance = away, offset = (unsigned long long)inside;
+    }
+    snprintf(message, sizeof(message), "%s access of %d bytes is %s: byte %lld of argument buffer %lld",
+             space, bytes, why, (long long)offset, nearest);
+  } else {
+    snprintf(message, sizeof(message), "%s access of %d bytes at byte %llu is %s (the block has %u)",
+             space, bytes, offset, why, machine.launch->shared_bytes);
+  }
+  vm_emulator_fault(why[0] == 'm' ? "misaligned" : "access", place, message);
+}
+
+void vm_emulator_find_buffer(const void* address, int bytes, bool writes, vm_place place) {
+  const unsigned char* begin = (const unsigned char*)address;
+  for (int i = 0; i < machine.launch->buffer_count; i++) {
+    const vm_emulator_buffer& buffer = machine.launch->buffers[i];
+    if (begin >= buffer.begin && begin + bytes <= buffer.end) {
+      if (writes && !buffer.writable)
+        vm_emulator_fault_access("global", place, address, 0, bytes, "a write to a read-only array");
+      vm_self->recent = buffer;
+      return;
+    }
+  }
+  vm_emulator_fault_access("global", place, address, 0, bytes, "out of range");
+}
+
+void vm_emulator_need_shared(unsigned bytes) {
+  if (bytes > machine.launch->shared_bytes)
+    vm_emulator_fault("launch", vm_place{"", 0}, "the launch gives less shared memory than the kernel needs");
+}
+
+void vm_emulator_collective(const char* name, vm_place place, vm_emulator_collective_body body,
+                            void* operands) {
+  Fiber* fiber = machine.running;
+  const int width = machine.launch->warp_width, lane = fiber->self.thread % width;
+  Warp& warp = fiber->block->warps[fiber->self.thread / width];
+  const int lanes = std::min(width, fiber->self.threads - fiber->self.thread / width * width);
+  if (body && lanes != width)
+    vm_emulator_fault("partial warp", place, "a warp without all its lanes executes a warp instruction");
+  if (!warp.arrived.empty()) {
+    const Fiber* first = warp.arrived[0];
+    if (strcmp(first->name, name) || first->place.line != place.line ||
+        strcmp(first->place.file, place.file)) {
+      set_fault("divergent warp", "lanes of one warp execute different warp instructions");
+      for (const Fiber* other : warp.arrived) add_site(other, other->name, other->place);
+      add_site(fiber, name, place);
+      end_with_fault();
+    }
+  }
+  fiber->name = name;
+  fiber->place = place;
+  warp.operands[lane] = operands;
+  warp.arrived.push_back(fiber);
+  if ((int)warp.arrived.size() < lanes) {
+    wait_here(State::waiting, name, place);
+    return;
+  }
+  if (body) body(warp.operands, lanes);
+  for (Fiber* other : warp.arrived)
+    if (other != fiber) release(other);
+  warp.arrived.clear();
+}
+
+void vm_emulator_barrier(int id, int threads, bool waits, const char* name, vm_place place) {
+  Fiber* fiber = machine.running;
+  const int width = machine.launch->warp_width;
+  if (id < 0 || id >= 16) vm_emulator_fault("barrier", place, "barriers are numbered 0 to 15");
+  if (threads <= 0 || threads > fiber->self.threads || (threads % width && threads != fiber->self.threads))
+    vm_emulator_fault("barrier", place, "a barrier is for whole warps of the block");
+  Barrier& barrier = fiber->block->barriers[id];
+  const bool whole = !strcmp(name, "synchronize");
+  fiber->name = name;
+  fiber->place = place;
+  barrier.first_of_warp.resize(fiber->block->warps.size());
+  Fiber*& first_of_warp = barrier.first_of_warp[fiber->self.thread / width];
+  const auto differs = [&](const Fiber* other) {
+    return other && (other->place.line != place.line || strcmp(other->place.file, place.file));
+  };
+  const Fiber* first = barrier.arrivals.empty() ? nullptr : barrier.arrivals[0];
+  const bool other_count = first && barrier.expected != threads;
+  if (other_count || differs(first_of_warp) || (whole && differs(first))) {
+    set_fault("divergent barrier", other_count ? "threads name one barrier with different thread counts"
+                                               : "threads wait for each other at different places");
+    for (const Fiber* each : barrier.arrivals) add_site(each, each->name, each->place);
+    add_site(fiber, name, place);
+    end_with_fault();
+  }
+  if (!first_of_warp) first_of_warp = fiber;
+  barrier.expected = threads;
+  barrier.arrived++;
+  barrier.arrivals.push_back(fiber);
+  if (barrier.arrived == threads) {
+    for (Fiber* other : barrier.waiting) release(other);
+    barrier = Barrier();
+  } else if (waits) {
+    barrier.waiting.push_back(fiber);
+    wait_here(State::waiting, name, place);
+  }
+}
+
+void vm_emulator_poll(const char* name, vm_place place, bool again) {
+  machine.running->polled_again = again;
+  wait_here(State::polling, name, place);
+}
+
+void vm_emulator_copy_async(void* target, const void* source, int bytes) {
+  const Copy copy{target, source, (unsigned)bytes, nullptr};
+  if (machine.launch->order == 2 && (machine.random() & 1)) {
+    copy.deliver();
+    return;
+  }
+  memset(target, 0xff, bytes);
+  machine.running->uncommitted.push_back(copy);
+}
+
+void vm_emulator_commit() {
+  Fiber* fiber = machine.running;
+  fiber->groups.push_back(std::move(fiber->uncommitted));
+  fiber->uncommitted.clear();
+}
+
+void vm_emulator_wait(int pending) {
+  Fiber* fiber = machine.running;
+  for (; (int)fiber->groups.size() > pending; fiber->groups.pop_front())
+    for (const Copy& copy : fiber->groups.front()) copy.deliver();
+}
+
+// Bits of an mbarrier: 0 parity, 1..20 arrivals pending, 21..40 arrivals of a phase, 41..63 the bytes
+// pending, signed.
+namespace {
+struct Phase {
+  unsigned long long parity : 1, pending : 20, arrivals : 20;
+  long long bytes : 23;
+};
+static_assert(sizeof(Phase) == 8, "an mbarrier has 8 bytes");
+
+void finish_phase(unsigned long long* barrier) {
+  Phase phase;
+  memcpy(&phase, barrier, 8);
+  if (phase.pending == 0 && phase.bytes == 0) {
+    phase.parity ^= 1;
+    phase.pending = phase.arrivals;
+    memcpy(barrier, &phase, 8);
+  }
+}
+void complete_bytes(unsigned long long* barrier, unsigned bytes) {
+  Phase phase;
+  memcpy(&phase, barrier, 8);
+  phase.bytes -= bytes;
+  memcpy(barrier, &phase, 8);
+  finish_phase(barrier);
+}
+}  // namespace
+
+void vm_emulator_mbarrier_init(unsigned long long* barrier, int arrivals) {
+  Phase phase{0, (unsigned)arrivals, (unsigned)arrivals, 0};
+  memcpy(barrier, &phase, 8);
+}
+
+void vm_emulator_mbarrier_arrive(unsigned long long* barrier, int bytes, vm_place place) {
+  Phase phase;
+  memcpy(&phase, barrier, 8);
+  if (phase.pending == 0)
+    vm_emulator_fault("mbarrier", place, "more arrivals than the mbarrier's phase waits for");
+  phase.bytes += bytes;
+  phase.pending--;
+  memcpy(barrier, &phase, 8);
+  finish_phase(barrier);
+}
+
+bool vm_emulator_mbarrier_done(unsigned long long* barrier, int parity) {
+  std::vector<Copy>& bulk = machine.running->block->bulk;
+  Phase phase;
+  memcpy(&phase, barrier, 8);
+  for (size_t i = 0; i < bulk.size() && (int)phase.parity == parity;) {
+    if (bulk[i].barrier == barrier) {
+      const Copy copy = bulk[i];
+      bulk.erase(bulk.begin() + i);
+      copy.deliver();
+      complete_bytes(barrier, copy.bytes);
+      memcpy(&phase, barrier, 8);
+    } else {
+      i++;
+    }
+  }
+  return (int)phase.parity != parity;
+}
+
+void vm_emulator_bulk_copy(void* target, const void* source, unsigned bytes,
+                           unsigned long long* barrier) {
+  const Copy copy{target, source, bytes, barrier};
+  if (machine.launch->order == 2 && (machine.random() & 1)) {
+    copy.deliver();
+    complete_bytes(barrier, bytes);
+    return;
+  }
+  memset(target, 0xff, bytes);
+  machine.running->block->bulk.push_back(copy);
+}
+
+void vm_emulator_print(const char* text) { machine.printed += text; }
+void vm_emulator_print_float(double value) {
+  char text[64];
+  snprintf(text, sizeof(text), "%.9g", value);
+  machine.printed += text;
+}
+void vm_emulator_print_integer(long long value) { machine.printed += std::to_string(value); }
+
+namespace {
+
+void begin_block(long long number) {
+  const vm_emulator_launch& launch = *machine.launch;
+  auto block = std::make_unique<Block>();
+  block->index[0] = (int)(number % launch.grid[0]);
+  block->index[1] = (int)(number / launch.grid[0] % launch.grid[1]);
+  block->index[2] = (int)(number / launch.grid[0] / launch.grid[1]);
+  const size_t bytes = (launch.shared_bytes + 1023) / 1024 * 1024 + 1024;
+  block->shared.reset((unsigned char*)aligned_alloc(1024, bytes));
+  memset(block->shared.get(), 0xff, bytes);
+  block->warps.resize((launch.threads + launch.warp_width - 1) / launch.warp_width);
+  block->live = launch.threads;
+  for (int thread = 0; thread < launch.threads; thread++) {
+    auto fiber = std::make_unique<Fiber>();
+    fiber->block = block.get();
+    fiber->self.thread = thread;
+    fiber->self.threads = launch.threads;
+    memcpy(fiber->self.block, block->index, sizeof(block->index));
+    memcpy(fiber->self.grid, launch.grid, sizeof(launch.grid));
+    fiber->self.shared = block->shared.get();
+    fiber->self.shared_bytes = launch.shared_bytes;
+    prepare(fiber.get());
+    machine.ready.push_back(fiber.get());
+    block->fibers.push_back(std::move(fiber));
+  }
+  machine.blocks.push_back(std::move(block));
+}
+
+void put_in_order(std::vector<Fiber*>& fibers) {
+  const int order = machine.launch->order;
+  if (order == 2) {
+    std::shuffle(fibers.begin(), fibers.end(), machine.random);
+    return;
+  }
+  const auto rank = [](const Fiber* fiber) {
+    const int* index = fiber->block->index;
+    return std::make_tuple(index[2], index[1], index[0], fiber->self.thread);
+  };
+  std::sort(fibers.begin(), fibers.end(), [&](const Fiber* a, const Fiber* b) {
+    return order == 1 ? rank(b) < rank(a) : rank(a) < rank(b);
+  });
+}
+
+void drop_finished_blocks() {
+  for (size_t i = 0; i < machine.blocks.size();) {
+    if (machine.blocks[i]->live) {
+      i++;
+      continue;
+    }
+    for (auto& fiber : machine.blocks[i]->fibers) machine.free_stacks.push_back(fiber->stack);
+    machine.blocks.erase(machine.blocks.begin() + i);
+  }
+}
+
+bool faulted() { return machine.result->kind[0] != 0; }
+
+// Runs what is ready, then what polls, until nothing moves.
+void run_to_rest() {
+  std::vector<Fiber*> batch;
+  for (bool moved = true; moved && !faulted();) {
+    moved = false;
+    if (machine.ready.empty()) {
+      batch.swap(machine.polling);
+    } else {
+      batch.swap(machine.ready);
+      moved = true;
+    }
+    put_in_order(batch);
+    for (Fiber* fiber : batch) {
+      run_fiber(fiber);
+      if (faulted()) return;
+      if (!(fiber->state == State::polling && fiber->polled_again)) moved = true;
+    }
+    batch.clear();
+  }
+}
+
+void report_deadlock() {
+  bool barrier = false;
+  for (auto& block : machine.blocks)
+    for (auto& fiber : block->fibers) {
+      if (block->live == 0) continue;
+      const bool exited = fiber->state == State::done;
+      add_site(fiber.get(), exited ? "exited" : fiber->name, exited ? vm_place{"", 0} : fiber->place);
+      barrier = barrier || fiber->state == State::waiting;
+    }
+  set_fault("deadlock", barrier ? "threads wait for others that never come"
+                                : "threads wait for memory that nothing will change");
+}
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) const char* vm_emulator_parameters_of(const char* name) {
+  for (vm_emulator_kernel* kernel = vm_emulator_kernels; kernel; kernel = kernel->next)
+    if (!strcmp(kernel->name, name)) return kernel->parameters;
+  return nullptr;
+}
+
+// Runs one launch; what it printed is left in `printed` until the next.
+extern "C" __attribute__((visibility("default"))) void vm_emulator_run(
+    const vm_emulator_launch* launch, vm_emulator_result* result, const char** printed) {
+  std::lock_guard<std::mutex> lock(one_launch);
+  *result = vm_emulator_result{};
+  machine.launch = launch;
+  machine.result = result;
+  machine.printed.clear();
+  machine.random.seed(launch->seed);
+  for (vm_emulator_kernel* kernel = vm_emulator_kernels; kernel; kernel = kernel->next)
+    if (!strcmp(kernel->name, launch->kernel)) machine.kernel = kernel;
+  std::vector<long long> order((size_t)launch->grid[0] * launch->grid[1] * launch->grid[2]);
+  for (size_t i = 0; i < order.size(); i++) order[i] = (long long)i;
+  if (launch->order == 1) std::reverse(order.begin(), order.end());
+  if (launch->order == 2) std::shuffle(order.begin(), order.end(), machine.random);
+  size_t next = 0;
+  while (!faulted()) {
+    drop_finished_blocks();
+    if (next < order.size())
+      begin_block(order[next++]);
+    else if (machine.blocks.empty())
+      break;
+    else
+      report_deadlock();
+    if (!faulted()) run_to_rest();
+    // Without a thread that waits for memory, no other block can help.
+    bool unfinished = false;
+    for (auto& block : machine.blocks) unfinished = unfinished || block->live;
+    if (!faulted() && unfinished && machine.polling.empty()) report_deadlock();
+  }
+  for (auto& block : machine.blocks)
+    for (auto& fiber : block->fibers) machine.free_stacks.push_back(fiber->stack);
+  machine.blocks.clear();
+  machine.ready.clear();
+  machine.polling.clear();
+  *printed = machine.printed.c_str();
+}
+
+#if VM_EMULATOR_MAIN
+// A process of its own for the address sanitizer: `parameters KERNEL` prints the letters of its
+// parameters, `run JOB ANSWER` reads a launch and its arguments and writes what came of it.
+namespace {
+unsigned long long read_number(FILE* file) {
+  unsigned long long value = 0;
+  if (fread(&value, 8, 1, file) != 1) exit(2);
+  return value;
+}
+void read_bytes(FILE* file, void* target, size_t bytes) {
+  if (bytes && fread(target, bytes, 1, file) != 1) exit(2);
+}
+}  // namespace
+
+int main(int count, char** words) {
+  if (count == 3 && !strcmp(words[1], "parameters")) {
+    const char* letters = vm_emulator_parameters_of(words[2]);
+    if (!letters) return 2;
+    fputs(letters, stdout);
+    return 0;
+  }
+  if (count != 4) return 2;
+  FILE* job = fopen(words[2], "rb");
+  if (!job) return 2;
+  vm_emulator_launch launch{};
+  for (int axis = 0; axis < 3; axis++) launch.grid[axis] = (int)read_number(job);
+  launch.threads = (int)read_number(job);
+  launch.shared_bytes = (unsigned)read_number(job);
+  launch.warp_width = (int)read_number(job);
+  launch.order = (int)read_number(job);
+  launch.seed = read_number(job);
+  const size_t name_length = read_number(job), argument_count = read_number(job);
+  std::string name(name_length, ' ');
+  read_bytes(job, &name[0], name_length);
+  launch.kernel = name.c_str();
+  std::vector<vm_emulator_buffer> buffers;
+  std::vector<unsigned long long> values(argument_count);
+  std::vector<void*> pointers(argument_count);
+  for (size_t i = 0; i < argument_count; i++) {
+    const bool array = read_number(job);
+    const size_t bytes = read_number(job);
+    const bool writable = read_number(job);
+    pointers[i] = &values[i];
+    if (!array) {
+      read_bytes(job, &values[i], bytes);
+      continue;
+    }
+    void* memory = nullptr;
+    if (posix_memalign(&memory, 256, bytes ? bytes : 1)) return 2;
+    read_bytes(job, memory, bytes);
+    values[i] = (unsigned long long)memory;
+    buffers.push_back({(unsigned char*)memory, (unsigned char*)memory + bytes, writable});
+  }
+  fclose(job);
+  launch.arguments = pointers.data();
+  launch.buffers = buffers.data();
+  launch.buffer_count = (int)buffers.size();
+  static vm_emulator_result result;
+  const char* printed = "";
+  vm_emulator_run(&launch, &result, &printed);
+  FILE* answer = fopen(words[3], "wb");
+  if (!answer) return 2;
+  const unsigned long long length = strlen(printed);
+  fwrite(&result, sizeof(result), 1, answer);
+  fwrite(&length, 8, 1, answer);
+  fwrite(printed, 1, length, answer);
+  for (const vm_emulator_buffer& buffer : buffers)
+    fwrite(buffer.begin, 1, buffer.end - buffer.begin, answer);
+  return fclose(answer) ? 2 : 0;
+}
+#endif
