@@ -12,6 +12,7 @@ from vm.layouts.banks import (
 )
 from vm.layouts.common import default_layout, packed
 from vm.layouts.dot import DotLayout, dot_layout
+from vm.layouts.draw import svg, text_table
 from vm.layouts.errors import LayoutError
 from vm.layouts.fragments import FRAGMENTS, Fragment
 from vm.layouts.memory import (
@@ -81,6 +82,8 @@ __all__ = [
     "shared_layout",
     "spatial",
     "strided",
+    "svg",
+    "text_table",
     "tiled",
     "vector_width",
 ]

@@ -1,0 +1,320 @@
+"""Pictures of layouts: a table for the terminal and an SVG for documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import product as cartesian
+
+from vm.layouts.banks import Banks, banks_of
+from vm.layouts.common import HasBits, bit_width
+from vm.layouts.memory import MemoryLayout
+from vm.layouts.register import RegisterLayout
+
+Layout = RegisterLayout | MemoryLayout
+
+# What is drawn at most; a larger tile is cut and says so.
+MOST_ROWS, MOST_COLUMNS = 64, 64
+
+
+def summary(layout: Layout) -> str:
+    """One line of facts."""
+    shape = " x ".join(map(str, layout.shape)) or "scalar"
+    if isinstance(layout, MemoryLayout):
+        gaps = layout.size - layout.elements - layout.start
+        return f"{shape}, {layout.elements} elements in {layout.size}" + (
+            f" ({gaps} unused)" if gaps > 0 else ""
+        )
+    copies = layout.replication
+    return f"{shape}, {layout.threads} threads x {layout.slots} slots" + (
+        f", each element in {copies} threads (the lowest is shown)" if copies > 1 else ""
+    )
+
+
+def _pages(shape: Sequence[int]) -> Iterator[tuple[str, list[list[tuple[int, ...]]]]]:
+    """The tile as grids of indices, one per index of the leading axes, with a caption."""
+    rows = shape[-2] if len(shape) > 1 else 1
+    columns = shape[-1] if shape else 1
+    for lead in cartesian(*map(range, shape[:-2])):
+        caption = f"[{', '.join(map(str, lead))}, :, :]" if lead else ""
+        yield (
+            caption,
+            [
+                [((*lead, r, c)[-len(shape) :] if shape else ()) for c in range(columns)]
+                for r in range(rows)
+            ],
+        )
+
+
+def text_table(layout: Layout) -> str:
+    """A table with `thread:slot` (or the offset) of each element, under a line of facts. Tiles
+    of more than 64 rows or columns are cut."""
+    lines = [str(layout), summary(layout)]
+    for caption, grid in _pages(layout.shape):
+        if caption:
+            lines += ["", caption]
+        shown = [
+            [_cell_text(layout, index) for index in row[:MOST_COLUMNS]] for row in grid[:MOST_ROWS]
+        ]
+        width = max(len(text) for row in shown for text in row)
+        width = max(width, len(str(len(shown[0]) - 1)))
+        label = len(str(len(shown) - 1))
+        head = " ".join(str(c).rjust(width) for c in range(len(shown[0])))
+        lines += [f"{'':{label}} | {head}", f"{'':-<{label}}-+-{'':-<{len(head)}}"]
+        for r, row in enumerate(shown):
+            lines.append(f"{r:>{label}} | " + " ".join(text.rjust(width) for text in row))
+        lines += _cut_note(grid)
+    return "\n".join(lines)
+
+
+def _cut_note(grid: Sequence[Sequence[object]]) -> list[str]:
+    rows, columns = len(grid), len(grid[0])
+    if rows <= MOST_ROWS and columns <= MOST_COLUMNS:
+        return []
+    return [
+        f"(the first {min(rows, MOST_ROWS)} of {rows} rows and {min(columns, MOST_COLUMNS)} of "
+        f"{columns} columns)"
+    ]
+
+
+def _cell_text(layout: Layout, index: tuple[int, ...]) -> str:
+    if isinstance(layout, MemoryLayout):
+        return str(layout(index))
+    thread, slot = layout.inverse(index)[0]
+    return f"{thread}:{slot}"
+
+
+# -- SVG ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A box of a grid: colour, large and small text, and how many columns it spans."""
+
+    colour: str
+    text: str
+    small: str = ""
+    span: int = 1
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """Some SVG and its size in pixels."""
+
+    body: str
+    width: float
+    height: float
+
+
+# Advance of one character of the monospace font, in units of the font size: no common one is wider.
+_ADVANCE = 0.62
+
+
+def _text(
+    x: float,
+    y: float,
+    content: str,
+    size: float,
+    anchor: str = "middle",
+    weight: str = "normal",
+    fill: str = "#222",
+) -> str:
+    return (
+        f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" text-anchor="{anchor}" '
+        f'font-weight="{weight}" fill="{fill}">{escape(content)}</text>'
+    )
+
+
+def _colour(number: int, count: int, ring: int = 32) -> str:
+    """Hue by the place within a ring (a warp, the banks), lightness by the number of the ring."""
+    inside = min(ring, max(1, count))
+    rings = -(-count // ring)
+    hue = 360 * (number % ring) / inside
+    lightness = 86 - 24 * (number // ring) / max(1, rings - 1) if rings > 1 else 78
+    return f"hsl({hue:.0f},70%,{lightness:.0f}%)"
+
+
+def _hsl_to_hex(colour: str) -> str:
+    """Not every renderer of SVG knows hsl()."""
+    hue, saturation, lightness = (float(part.rstrip("%")) for part in colour[4:-1].split(","))
+    chroma = saturation / 100 * min(lightness / 100, 1 - lightness / 100)
+
+    def channel(n: float) -> int:
+        k = (n + hue / 30) % 12
+        return round(255 * (lightness / 100 - chroma * max(-1, min(k - 3, 9 - k, 1))))
+
+    return "#" + "".join(f"{channel(n):02x}" for n in (0, 8, 4))
+
+
+def _grid(rows: Sequence[Sequence[_Cell]], cell: tuple[float, float], size: float) -> _Picture:
+    """Cells with row numbers on the left and column numbers on top."""
+    width, height = cell
+    left = _ADVANCE * (size - 2) * len(str(len(rows) - 1)) + 8
+    top = size + 4
+    parts = []
+    columns = max((sum(c.span for c in row) for row in rows), default=0)
+    first = rows[0] if rows else []
+    column = 0
+    for c in first:
+        middle = left + (column + c.span / 2) * width
+        parts.append(_text(middle, top - 5, str(column), size - 2, fill="#777"))
+        column += c.span
+    for r, row in enumerate(rows):
+        y = top + r * height
+        base = y + height / 2 + size / 3
+        parts.append(_text(left - 5, base, str(r), size - 2, "end", fill="#777"))
+        column = 0
+        for c in row:
+            x = left + column * width
+            parts.append(
+                f'<rect x="{x:g}" y="{y:g}" width="{c.span * width:g}" height="{height:g}" '
+                f'fill="{_hsl_to_hex(c.colour)}" stroke="#fff"/>'
+            )
+            middle = x + c.span * width / 2
+            if c.small:
+                parts.append(_text(middle, y + height * 0.46, c.text, size, weight="bold"))
+                parts.append(_text(middle, y + height * 0.86, c.small, size - 2, fill="#444"))
+            else:
+                parts.append(_text(middle, base, c.text, size))
+            column += c.span
+    return _Picture("".join(parts), left + columns * width + 2, top + len(rows) * height + 2)
+
+
+def _fit(texts: Sequence[str], size: float) -> float:
+    return max((len(text) for text in texts), default=1) * _ADVANCE * size + 6
+
+
+def _stack(pictures: Sequence[_Picture], gap: float = 14) -> _Picture:
+    body, y = [], 0.0
+    for picture in pictures:
+        body.append(f'<g transform="translate(0,{y:g})">{picture.body}</g>')
+        y += picture.height + gap
+    return _Picture("".join(body), max((p.width for p in pictures), default=0), y - gap)
+
+
+def _row(pictures: Sequence[_Picture], gap: float = 12) -> _Picture:
+    body, x = [], 0.0
+    height = max((p.height for p in pictures), default=0)
+    for picture in pictures:
+        y = (height - picture.height) / 2
+        body.append(f'<g transform="translate({x:g},{y:g})">{picture.body}</g>')
+        x += picture.width + gap
+    return _Picture("".join(body), x - gap, height)
+
+
+def _line(content: str, size: float, weight: str = "normal", fill: str = "#222") -> _Picture:
+    return _Picture(
+        _text(0, size, content, size, "start", weight, fill), _fit([content], size), size * 1.3
+    )
+
+
+def _page_pictures(
+    shape: Sequence[int], cell: Callable[[tuple[int, ...]], _Cell], size: float
+) -> list[_Picture]:
+    pictures = []
+    for caption, grid in _pages(shape):
+        rows = [[cell(index) for index in row[:MOST_COLUMNS]] for row in grid[:MOST_ROWS]]
+        if caption:
+            pictures.append(_line(caption, 12, fill="#777"))
+        width = _fit([c.text for row in rows for c in row], size)
+        width = max(width, _fit([c.small for row in rows for c in row], size - 2))
+        width = max(width, _fit([str(len(rows[0]) - 1)], size - 2))
+        small = any(c.small for row in rows for c in row)
+        pictures.append(_grid(rows, (width, 2.5 * size if small else 1.8 * size), size))
+        pictures += [_line(note, 11, fill="#777") for note in _cut_note(grid)]
+    return pictures
+
+
+def _register_pictures(layout: RegisterLayout, size: float) -> list[_Picture]:
+    def cell(index: tuple[int, ...]) -> _Cell:
+        thread, slot = layout.inverse(index)[0]
+        return _Cell(_colour(thread, layout.threads), f"T{thread}", f":{slot}")
+
+    return _page_pictures(layout.shape, cell, size)
+
+
+def _factor_strip(layout: RegisterLayout) -> list[_Picture]:
+    factors = layout.factors()
+    if len(factors) < 2:
+        return []
+    parts: list[_Picture] = []
+    for factor in factors:
+        if parts:
+            parts.append(_line("⊗", 20))
+
+        def cell(index: tuple[int, ...], factor: RegisterLayout = factor) -> _Cell:
+            thread, slot = factor.inverse(index)[0]
+            if factor.threads == 1:
+                return _Cell("hsl(0,0%,90%)", f"{slot}")
+            return _Cell(_colour(thread, factor.threads), f"T{thread}")
+
+        pictures = [_line(str(factor), 12)]
+        if factor.rank:
+            pictures += _page_pictures(factor.shape, cell, 11)
+        parts.append(_stack(pictures, 6))
+    return [_row(parts), _line("=", 20)]
+
+
+def svg(
+    layout: Layout, *, banks: bool = False, bits: int | HasBits = 16, target: str = "nvidia"
+) -> str:
+    """A picture of a layout as SVG text.
+
+    Of a register layout: its factors, then the tile with each element's thread (also its
+    colour) and slot. Of a memory layout: offsets; with `banks`, one box per word of a bank for
+    elements of `bits` bits, labelled and coloured by the bank. Tiles of more than 64 rows or
+    columns are cut."""
+    pictures = [_line(str(layout), 16, "bold"), _line(summary(layout), 12, fill="#555")]
+    if isinstance(layout, RegisterLayout):
+        pictures.append(_line("Tn :s - thread n (a colour) holds it in slot s", 12, fill="#555"))
+        pictures += _factor_strip(layout)
+        pictures += _register_pictures(layout, 12)
+    elif banks:
+        pictures += _bank_pictures(layout, bit_width(bits), banks_of(target))
+    else:
+
+        def cell(index: tuple[int, ...]) -> _Cell:
+            offset = layout(index)
+            return _Cell(_colour(offset * 32 // layout.size, 32), str(offset))
+
+        pictures += _page_pictures(layout.shape, cell, 11)
+    whole = _stack(pictures)
+    width, height = whole.width + 32, whole.height + 32
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
+        f'viewBox="0 0 {width:g} {height:g}" '
+        'font-family="DejaVu Sans Mono, Menlo, Consolas, monospace">'
+        '<rect width="100%" height="100%" fill="#fff"/>'
+        f'<g transform="translate(16,16)">{whole.body}</g></svg>\n'
+    )
+
+
+def _bank_pictures(layout: MemoryLayout, bits: int, machine: Banks) -> list[_Picture]:
+    """Neighbouring elements of one word are one box."""
+    note = (
+        f"banks of {machine.name} ({machine.banks} of {machine.word_bytes} bytes), elements of "
+        f"{bits} bits"
+    )
+    pictures = [_line(note, 12, fill="#555")]
+    for caption, grid in _pages(layout.shape):
+        rows: list[list[_Cell]] = []
+        for indices in grid[:MOST_ROWS]:
+            row: list[_Cell] = []
+            previous = None
+            for index in indices[:MOST_COLUMNS]:
+                word = layout(index) * bits // 8 // machine.word_bytes
+                if word == previous:
+                    row[-1] = _Cell(row[-1].colour, row[-1].text, span=row[-1].span + 1)
+                else:
+                    bank = word % machine.banks
+                    row.append(_Cell(_colour(bank, machine.banks, machine.banks), str(bank)))
+                previous = word
+            rows.append(row)
+        if caption:
+            pictures.append(_line(caption, 12, fill="#777"))
+        narrowest = min(c.span for row in rows for c in row)
+        width = max(_fit(["00"], 11), _fit([str(len(grid[0]))], 9)) / narrowest
+        pictures.append(_grid(rows, (width, 20), 11))
+        pictures += [_line(text, 11, fill="#777") for text in _cut_note(grid)]
+    return pictures
