@@ -10,7 +10,7 @@ from fake_driver import CONTEXT, FakeDriver
 
 from vm.errors import VmError
 from vm.runtime import cuda
-from vm.runtime.cuda import Device, Launch
+from vm.runtime.cuda import Device, make_launch
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def load(device, program="matmul", threads=128, shared_bytes=0, cluster=1):
 def launch(device, program="matmul", **changes):
     options = {"grid": (2, 3, 4), "threads": 128, "shared_bytes": 1024, "stream": 7} | changes
     parameters = (ctypes.c_void_p * 1)()
-    return Launch(device, load(device, program), parameters=parameters, **options)
+    return make_launch(device, load(device, program), parameters=parameters, **options)
 
 
 def count(fake, name):

@@ -66,60 +66,53 @@ class Function:
     max_threads: int
 
 
-class Launch:
-    """One launch with everything in place: calling it costs the driver's launch and little else.
+def make_launch(
+    device: Device,
+    function: Function,
+    grid: tuple[int, int, int],
+    threads: int,
+    shared_bytes: int,
+    parameters: ctypes.Array[ctypes.c_void_p],
+    stream: int = 0,
+    pdl: bool = False,
+    cluster: tuple[int, int, int] | None = None,
+) -> Callable[[], None]:
+    """A launch with everything in place: calling it costs the driver's launch and little else.
 
-    `parameters` is the array of pointers to the kernel's arguments, kept and read at each call. It
-    allocates, waits for and compiles nothing, so it can be captured into a graph.
+    `parameters` is the array of pointers to the kernel's arguments, kept and read at each call. A
+    call allocates, waits for and compiles nothing, so it can be captured into a graph; it raises
+    `VmError` E0824 or E0825 where the driver refuses.
     """
+    attributes = []
+    if pdl and device.capability >= (9, 0):  # before, the kernel's waits are empty
+        attributes.append(_Attribute(_PROGRAMMATIC_SERIALIZATION, 0, (1,)))
+    if cluster is not None:
+        attributes.append(_Attribute(_CLUSTER_DIMENSION, 0, cluster))
+    listed = (_Attribute * len(attributes))(*attributes)
+    configuration = _Configuration(
+        grid, (threads, 1, 1), shared_bytes, stream or None, listed, len(attributes)
+    )
+    handle = ctypes.c_void_p(function.handle)
+    invoke = functools.partial(
+        device.launch_function, ctypes.byref(configuration), handle, parameters, None
+    )
+    program, remember, waits = function.program, device.launched.append, device.waits
 
-    __slots__ = ("_device", "_invoke", "_kept", "_program", "_remember", "_wait")
+    def launch() -> None:  # a closure: a method would cost a tenth of a microsecond more
+        code = invoke()
+        remember(program)
+        if code or waits:
+            finish(code)
 
-    def __init__(
-        self,
-        device: Device,
-        function: Function,
-        grid: tuple[int, int, int],
-        threads: int,
-        shared_bytes: int,
-        parameters: ctypes.Array[ctypes.c_void_p],
-        stream: int = 0,
-        pdl: bool = False,
-        cluster: tuple[int, int, int] | None = None,
-    ) -> None:
-        attributes = []
-        if pdl and device.capability >= (9, 0):  # the kernel's waits are empty before
-            attributes.append(_Attribute(_PROGRAMMATIC_SERIALIZATION, 0, (1,)))
-        if cluster is not None:
-            attributes.append(_Attribute(_CLUSTER_DIMENSION, 0, cluster))
-        listed = (_Attribute * len(attributes))(*attributes)
-        configuration = _Configuration(
-            grid, (threads, 1, 1), shared_bytes, stream or None, listed, len(attributes)
-        )
-        self._kept = (configuration, listed, parameters)
-        handle = ctypes.c_void_p(function.handle)
-        self._invoke = functools.partial(
-            device.launch_function, ctypes.byref(configuration), handle, parameters, None
-        )
-        self._device = device
-        self._program = function.program
-        self._remember = device.launched.append
-        self._wait = stream if device.waits else None
-
-    def __call__(self) -> None:
-        """Launch; raises `VmError` E0824 or E0825 where the driver refuses."""
-        code = self._invoke()
-        self._remember(self._program)
-        if code or self._wait is not None:
-            self._finish(code)
-
-    def _finish(self, code: int) -> None:
+    def finish(code: int) -> None:
         if code in (_INVALID_CONTEXT, _INVALID_HANDLE):  # another thread, or another device
-            with self._device.current():
-                code = self._invoke()
-        self._device.check(code, "cuLaunchKernelEx", self._program)
-        if self._wait is not None and not self._device.capture(self._wait):
-            self._device.synchronize(self._program, self._wait)
+            with device.current():
+                code = invoke()
+        device.check(code, "cuLaunchKernelEx", program)
+        if waits and not device.capture(stream):
+            device.synchronize(program, stream)
+
+    return launch
 
 
 class Device:
@@ -148,8 +141,8 @@ class Device:
         self.shared_limit = self._attribute(
             kinds.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
         )
-        self.launch_function = self._function(b"cuLaunchKernelEx", 4)
-        self._is_capturing = self._function(b"cuStreamIsCapturing", 2)
+        self.launch_function = self._function(b"cuLaunchKernelEx")
+        self._is_capturing = self._function(b"cuStreamIsCapturing")
         with self.current():
             self._own_stream = int(self.call("cuStreamCreate", 1))  # waits for no other stream
 
@@ -234,7 +227,7 @@ class Device:
         """The number of the capture that `stream` is in, or 0."""
         status = ctypes.c_int()
         # may fail for the legacy default stream, which is never captured, while another one is
-        if self._is_capturing(stream or None, ctypes.byref(status)) or status.value == 0:
+        if self._is_capturing(ctypes.c_void_p(stream), ctypes.byref(status)) or status.value == 0:
             return 0
         return int(self.call("cuStreamGetCaptureInfo", stream)[1])
 
@@ -378,11 +371,12 @@ class Device:
         text = self.driver.cuGetErrorString(result)[1]
         return name.decode(), text.decode()
 
-    def _function(self, name: bytes, arguments: int) -> Callable[..., int]:
-        """A function of the driver to be called without conversions, by its address."""
+    def _function(self, name: bytes) -> Callable[..., int]:
+        """A function of the driver by its address. No types are declared for its arguments, since
+        checking them takes half as long as the call: they must be ctypes objects or None."""
         address = int(self.call("cuGetProcAddress", name, 12000, 0)[0])
         # the interpreter is let go meanwhile: a launch waits when the queue is full
-        return ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * arguments)(address)
+        return ctypes.CFUNCTYPE(ctypes.c_int)(address)
 
     def _attribute(self, kind: object) -> int:
         return self.call("cuDeviceGetAttribute", kind, self._handle)

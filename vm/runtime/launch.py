@@ -14,12 +14,13 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vm.errors import VmError, fail
 from vm.runtime import cuda
 from vm.runtime.arrays import Array, describe
-from vm.runtime.manifest import Manifest, bind_sizes, check_addresses, evaluate
+from vm.runtime.manifest import Manifest, bind_sizes, check_addresses, conflicts, evaluate
 
 FORMATS = {
     "bool": "?",
@@ -127,7 +128,7 @@ class PreparedLaunch:
             raise fail("E0827", f"{manifest.program}: {problem}", None)
         self.launch: Callable[[], None] = _launch_nothing
         if all(grid):
-            self.launch = cuda.Launch(
+            self.launch = cuda.make_launch(
                 device,
                 function,
                 grid,
@@ -143,31 +144,44 @@ class PreparedLaunch:
     def set_arrays(self, arrays: Sequence[Array]) -> None:
         """Launch with these from now on, which must be of the shapes it was prepared for."""
         check_addresses(self._manifest, arrays)
-        self.pointers = [array.pointer for array in arrays]
-        self.parameters.set_pointers(self.pointers)
+        self.set_pointers([array.pointer for array in arrays])
+
+    def set_pointers(self, pointers: list[int]) -> None:
+        """As `set_arrays`, for addresses that were checked."""
+        self.pointers = pointers
+        self.parameters.set_pointers(pointers)
 
 
-class _Shapes:
-    """What a kernel remembers of arrays of some shapes: how to check addresses, and the launches.
+class _Known:
+    """What a kernel remembers of torch tensors of some shapes and dtypes, all checked once: their
+    prepared launches by stream, and what to check when they come at other addresses."""
 
-    `extents` are the bytes that each array spans, for the check of overlap."""
-
-    def __init__(self, arrays: Sequence[Array], sizes: Mapping[str, int], device: cuda.Device):
-        self.arrays = [_without_owner(array) for array in arrays]
+    def __init__(
+        self, manifest: Manifest, arrays: Sequence[Array], sizes: Mapping[str, int], device: int
+    ) -> None:
         self.sizes = sizes
         self.device = device
         self.launches: dict[int, PreparedLaunch] = {}
+        self._alignments = [pointer.alignment for pointer in manifest.pointers]
+        self._bytes = [array.span[1] - array.pointer for array in arrays]
+        self._conflicts = conflicts(manifest)
 
-    def moved(self, pointers: Sequence[int]) -> list[Array]:
-        """The arrays at other addresses."""
-        pairs = zip(self.arrays, pointers, strict=True)
-        return [_without_owner(array, pointer) for array, pointer in pairs]
-
-
-def _without_owner(array: Array, pointer: int | None = None) -> Array:
-    fields = {name: getattr(array, name) for name in array.__dataclass_fields__}
-    address = array.pointer if pointer is None else pointer
-    return Array(**{**fields, "pointer": address, "owner": None})
+    def may_move(self, tensors: Sequence[Any], pointers: list[int], old: list[int]) -> bool:
+        """Whether the tensors, otherwise as before, may be at `pointers`. Those that have not moved
+        are on their device still: addresses are unique over all of them."""
+        for index, pointer in enumerate(pointers):
+            if pointer != old[index] and (
+                not pointer  # empty, or a tensor of a kind that has no memory
+                or tensors[index].get_device() != self.device
+                or pointer % self._alignments[index]
+            ):
+                return False
+        sizes = self._bytes
+        for one, other in self._conflicts:
+            first, second = pointers[one], pointers[other]
+            if first < second + sizes[other] and second < first + sizes[one]:
+                return False
+        return True
 
 
 class Kernel:
@@ -192,9 +206,8 @@ class Kernel:
         self._count = len(manifest.pointers)
         self._total = self._count + len(manifest.scalars)
         self._strided = any(pointer.strides is not None for pointer in manifest.pointers)
-        owns = (manifest.workspace_bytes, manifest.semaphores) != ("0", "0")
-        self._owns_memory = owns
-        self._known: dict[tuple[object, ...], _Shapes] = {}
+        self._owns_memory = (manifest.workspace_bytes, manifest.semaphores) != ("0", "0")
+        self._known: dict[tuple[object, ...], _Known] = {}
 
     def function(self, device: cuda.Device) -> cuda.Function:
         """The kernel loaded on a device, once."""
@@ -210,34 +223,37 @@ class Kernel:
     def __call__(self, *values: Any, stream: int | None = None) -> None:
         """Launch; raises `VmError` E0828 to E0838 for arguments that do not fit, E0821 to E0827 for
         a device that does not, E0824 and E0825 for what the driver says."""
-        # torch tensors of shapes met before; anything else falls through to the checks
-        arrays = values[: self._count]
+        # torch tensors of shapes and dtypes met before; all else goes through the checks
+        tensors = values[: self._count]
         try:
-            key = tuple(map(_signature, arrays))
-            if self._strided:
-                key += tuple([array.stride() for array in arrays])
-        except (AttributeError, TypeError):
+            known = self._known.get(self._key(tensors))
+            fits = known is not None and (self._strided or all(map(_is_contiguous, tensors)))
+            pointers = list(map(_data_ptr, tensors)) if fits else []
+        except (AttributeError, TypeError):  # no tensor
+            known, fits = None, False
+        if known is None or not fits or len(values) != self._total:
             return self._call(values, stream)
-        shapes = self._known.get(key)
-        if shapes is None or len(values) != self._total:
-            return self._call(values, stream)
-        if not self._strided:
-            for array in arrays:
-                if not array.is_contiguous():
-                    return self._call(values, stream)
-        pointers = [array.data_ptr() for array in arrays]
         if stream is None:
-            stream = _raw_stream(shapes.device.ordinal)
-        prepared = shapes.launches.get(stream)
-        if prepared is None or (self._owns_memory and shapes.device.capture(stream)):
+            stream = _raw_stream(known.device)
+        prepared = known.launches.get(stream)
+        if prepared is None or (self._owns_memory and cuda.device(known.device).capture(stream)):
             return self._call(values, stream)
         with prepared.lock:
-            if pointers != prepared.pointers:
-                prepared.set_arrays(shapes.moved(pointers))
-            if self._total != self._count:
-                prepared.parameters.set_scalars(values[self._count :])
-            prepared.launch()
-        return None
+            moved = pointers != prepared.pointers
+            if not moved or known.may_move(tensors, pointers, prepared.pointers):
+                if moved:
+                    prepared.set_pointers(pointers)
+                if self._total != self._count:
+                    prepared.parameters.set_scalars(values[self._count :])
+                prepared.launch()
+                return None
+        return self._call(values, stream)
+
+    def _key(self, tensors: Sequence[Any]) -> tuple[object, ...]:
+        """What decides whether tensors fit, their addresses apart; a torch dtype equals no other
+        library's."""
+        key = (*map(_shape, tensors), *map(_dtype, tensors))
+        return (*key, *(tensor.stride() for tensor in tensors)) if self._strided else key
 
     def prepare(self, *values: Any, stream: int | None = None) -> PreparedLaunch:
         """Everything but the launch: for device arrays, whose contents may change between launches.
@@ -266,14 +282,11 @@ class Kernel:
         prepared.launch()
         torch_only = all(each.library == "torch" and each.packed is None for each in arrays)
         if arrays and torch_only and not (self._owns_memory and device.capture(stream)):
-            given = values[: self._count]
-            key = tuple(map(_signature, given))
-            if self._strided:
-                key += tuple([array.stride() for array in given])
-            if sum(len(shapes.launches) for shapes in self._known.values()) >= _REMEMBERED:
+            if sum(len(known.launches) for known in self._known.values()) >= _REMEMBERED:
                 self._known.clear()
-            shapes = self._known.setdefault(key, _Shapes(arrays, sizes, device))
-            shapes.launches[stream] = prepared
+            fresh = _Known(self.manifest, arrays, sizes, device.ordinal)
+            known = self._known.setdefault(self._key(values[: self._count]), fresh)
+            known.launches[stream] = prepared
 
     def _describe(
         self, values: Sequence[Any], stream: int | None
@@ -327,7 +340,7 @@ class Kernel:
                     copies[first, last] = device.allocate(last - first)
                     device.copy_in(copies[first, last], first, last - first, stream)
                 address = copies[first, last] + array.pointer - first
-                moved.append(_without_owner(array, address))
+                moved.append(replace(array, pointer=address, owner=None))
             prepared = PreparedLaunch(self, device, sizes, stream)
             prepared.set_arrays(moved)
             prepared.parameters.set_scalars(values[self._count :])
@@ -353,8 +366,10 @@ class Kernel:
         )
 
 
-_signature = operator.attrgetter("__class__", "shape", "dtype", "device")
-"""What decides whether a torch tensor fits, its strides apart."""
+_shape = operator.attrgetter("shape")
+_dtype = operator.attrgetter("dtype")
+_is_contiguous = operator.methodcaller("is_contiguous")
+_data_ptr = operator.methodcaller("data_ptr")
 
 
 def _raw_stream(ordinal: int) -> int:

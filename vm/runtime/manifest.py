@@ -237,14 +237,14 @@ def check_addresses(manifest: Manifest, arrays: Sequence[Array]) -> None:
         if not array.aligned(pointer.alignment):
             problem = f"is aligned to {pointer.alignment} bytes; its address is {array.pointer:#x}"
             raise _refuse(manifest, pointer, "E0831", problem)
-    for first, second in _conflicts(manifest):
+    for first, second in conflicts(manifest):
         if arrays[first].overlaps(arrays[second]):
             problem = f"overlaps {manifest.pointers[second].name}, and one of them is written"
             raise _refuse(manifest, manifest.pointers[first], "E0835", problem)
 
 
-def _conflicts(manifest: Manifest) -> list[tuple[int, int]]:
-    """The pairs of arguments that must not overlap."""
+def conflicts(manifest: Manifest) -> list[tuple[int, int]]:
+    """The pairs of arguments, by index, that must not overlap."""
     pairs = itertools.combinations(enumerate(manifest.pointers), 2)
     return [
         (first, second)
