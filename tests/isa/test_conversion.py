@@ -204,6 +204,16 @@ def test_codes_of_tf32_are_those_of_f32_without_the_low_13_bits():
 # ---- stochastic rounding
 
 
+def edges_of_chance(x: int | float, target: str) -> set[int]:
+    """The last random number that rounds x away from zero and the first that does not."""
+    down = exact_types.round_exactly(Fraction(x), target, "ieee", "toward_zero")
+    up = exact_types.round_exactly(Fraction(x), target, "ieee", "stochastic", -1)
+    if isinstance(up, str) or up == down:
+        return set()
+    threshold = -((Fraction(x) - down) / (up - down) * 2**32 // -1)
+    return {r for r in (int(threshold) - 1, int(threshold)) if 0 <= r < 2**32}
+
+
 @settings(deadline=None, max_examples=400)
 @given(
     st.floats(width=32, allow_nan=False, allow_infinity=False),
@@ -212,42 +222,31 @@ def test_codes_of_tf32_are_those_of_f32_without_the_low_13_bits():
     st.sampled_from(["saturate", "ieee"]),
 )
 def test_stochastic_rounding_compares_with_the_exact_fraction(x, target, random, overflow):
-    """Also at the last random number that rounds away from zero and the first that does not."""
-    down = exact_types.round_exactly(Fraction(x), target, "ieee", "toward_zero")
-    up = exact_types.round_exactly(Fraction(x), target, "ieee", "stochastic", -1)
-    randoms = {random}
-    if not isinstance(up, str) and up != down:
-        threshold = -((Fraction(x) - down) / (up - down) * 2**32 // -1)
-        randoms |= {r for r in (int(threshold) - 1, int(threshold)) if 0 <= r < 2**32}
-    for r in randoms:
+    for r in {random} | edges_of_chance(x, target):
+        bits = np.array([r], dtype=np.uint32)
         got = cast_one(
-            x,
-            "f32",
-            target,
-            overflow=overflow,
-            rounding="stochastic",
-            random_bits=np.array([r], dtype=np.uint32),
+            x, "f32", target, overflow=overflow, rounding="stochastic", random_bits=bits
         )
         expected = exact_types.round_exactly(Fraction(x), target, overflow, "stochastic", r)
         assert as_fraction(got) == expected
 
 
-@pytest.mark.parametrize("source", ["i64", "u64"])
-def test_stochastic_rounding_of_wide_integers(source):
-    numbers = integers_around_boundaries(source)[::7]
-    randoms = np.random.default_rng(3).integers(0, 1 << 32, len(numbers), dtype=np.uint32)
-    origin = dtype(source)
-    for target in ("f32", "f16", "f8e4m3"):
-        got = convert(
-            np.array(numbers, dtype=origin.array),
-            origin,
-            dtype(target),
-            rounding="stochastic",
-            random_bits=randoms,
-        )
-        for x, r, y in zip(numbers, randoms.tolist(), got, strict=True):
-            expected = exact_types.round_exactly(Fraction(x), target, "saturate", "stochastic", r)
-            assert as_fraction(y) == expected
+@pytest.mark.parametrize("target", ["f64", "f32", "f16", "f8e4m3"])
+def test_stochastic_rounding_of_wide_integers(target):
+    u64 = dtype("u64")
+    chances = [
+        (x, r) for x in integers_around_boundaries("u64") for r in edges_of_chance(x, target)
+    ]
+    got = convert(
+        np.array([x for x, _ in chances], dtype=np.uint64),
+        u64,
+        dtype(target),
+        rounding="stochastic",
+        random_bits=np.array([r for _, r in chances], dtype=np.uint32),
+    )
+    for (x, r), y in zip(chances, got, strict=True):
+        expected = exact_types.round_exactly(Fraction(x), target, "saturate", "stochastic", r)
+        assert as_fraction(y) == expected
 
 
 @pytest.mark.parametrize("name", ["f4e2m1", "f8e4m3", "f3e1m1", "u4", "i3"])
@@ -265,6 +264,16 @@ def test_the_number_of_ups_is_the_fraction(name):
             )
             assert set(got.tolist()) <= {low, high}
             assert (got == high).sum() == k
+
+
+def test_infinities_of_tf32_and_f32_survive_only_what_is_wider():
+    for overflow in ("saturate", "ieee"):
+        assert cast_one(np.inf, "tf32", "f32", overflow=overflow) == np.inf
+        assert cast_one(-np.inf, "f32", "f64", overflow=overflow) == -np.inf
+    assert cast_one(np.inf, "f32", "tf32") == dtype("tf32").max
+    assert cast_one(-np.inf, "tf32", "bf16") == dtype("bf16").min
+    assert cast_one(-np.inf, "tf32", "f16", overflow="ieee") == -np.inf
+    assert cast_one(1 + 2**-10, "tf32", "bf16") == 1
 
 
 # ---- bool, scales and codebooks

@@ -221,9 +221,8 @@ def _survives(source: DType, target: DType) -> bool:
     return (
         source.has_infinity
         and target.has_infinity
+        and source.exponent_bits <= target.exponent_bits
         and source.mantissa_bits <= target.mantissa_bits
-        and source.max <= target.max
-        and source.smallest_subnormal >= target.smallest_subnormal
     )
 
 
