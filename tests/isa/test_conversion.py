@@ -182,16 +182,29 @@ def test_equal_to_ml_dtypes_in_range(name):
     assert (element.encode(codes.view(theirs)) == codes)[number].all()
 
 
+@pytest.mark.parametrize("overflow", ["saturate", "ieee"])
 @pytest.mark.parametrize("name", [*exact_types.INTEGERS, *exact_types.SMALL_FLOATS, "f16", "bf16"])
-def test_encoding_undoes_decoding(name):
+def test_encoding_undoes_decoding(name, overflow):
+    """Infinities too, which a saturating cast would not keep."""
     element = dtype(name)
     codes = np.arange(1 << element.bits, dtype=element.storage)
     values = element.decode(codes)
     number = values == values
-    again = element.encode(values, overflow="ieee")
+    again = element.encode(values, overflow)
     assert again.dtype == element.storage
     assert (again == codes)[number].all()
     assert np.isnan(element.decode(again[~number])).all()
+
+
+@pytest.mark.parametrize("name", ["f64", "f32", "tf32", "bf16", "f16", "f8e5m2"])
+def test_infinity_is_encoded_as_infinity(name):
+    element = dtype(name)
+    for numbers in (np.array([np.inf, -np.inf]), np.array([np.inf, -np.inf], np.float16)):
+        assert element.decode(element.encode(numbers)).tolist() == [np.inf, -np.inf]
+        assert element.encode(numbers).dtype == element.storage
+    if name != "f64":
+        assert element.decode(element.encode(1.7e308)) == element.max
+        assert convert([np.inf], dtype("f64"), element)[0] == element.max
 
 
 def test_codes_of_tf32_are_those_of_f32_without_the_low_13_bits():

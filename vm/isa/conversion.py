@@ -73,11 +73,19 @@ def encode(
     rounding: Rounding = "nearest_even",
     random_bits: ArrayLike | None = None,
 ) -> NDArray[Any]:
-    """The codes of `values`, numbers of any NumPy or ml_dtypes dtype, cast to `target`."""
+    """The codes of `values`, numbers of any NumPy or ml_dtypes dtype, cast to `target`, except that
+    an infinity stays one, in all modes, where the type has it: so encoding undoes decoding."""
     given, source = _numbers(values)
     if source == target and target.array.itemsize * 8 == target.bits:
         return given.view(target.storage)
-    return _cast(given, source, target, overflow, rounding, random_bits, as_codes=True)
+    codes = _cast(given, source, target, overflow, rounding, random_bits, as_codes=True)
+    if target.has_infinity and overflow == "saturate" and given.dtype.kind == "f":
+        infinite = np.isinf(given)
+        if infinite.any():
+            code = target.storage.type(target.infinity_code)
+            sign = target.storage.type(1 << (target.bits - 1))
+            codes = np.where(infinite, np.where(given < 0, code | sign, code), codes)
+    return codes
 
 
 def decode(codes: ArrayLike, source: DType) -> NDArray[Any]:

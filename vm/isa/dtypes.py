@@ -225,7 +225,8 @@ class DType:
         """The codes of `values`, an array of `storage` of the same shape.
 
         `values` are numbers of any NumPy bool, integer or float dtype; they are cast to this type
-        as `vm.isa.conversion.convert` describes. The result may share the values' memory.
+        as `vm.isa.conversion.convert` describes, except that an infinity stays one where the type
+        has it: encoding undoes decoding. The result may share the values' memory.
         """
         from vm.isa import conversion
 
