@@ -2,7 +2,8 @@
 
 Eight codes of b <= 8 bits are one 64-bit word of bytes; three steps move fields next to each other
 (pairs in 16-bit lanes, pairs of pairs in 32-bit lanes, then the two halves), and the low b bytes of
-the word are the packed ones. Unpacking is the same steps backwards.
+the word are the packed ones. Unpacking is the same steps backwards. Codes of more bits are written
+and read through 64-bit windows at the byte where each begins.
 """
 
 from __future__ import annotations
@@ -148,18 +149,39 @@ def _unpack_narrow(packed: NDArray[np.uint8], bits: int, count: int) -> NDArray[
     return words.astype("<u8", copy=False).view(np.uint8)[:count]
 
 
+def _windows(octets: NDArray[np.uint8], groups: int, bits: int, first: int) -> NDArray[np.uint64]:
+    """Of each group of 8 codes, `bits` bytes, the 8 bytes from byte `first`, as a number."""
+    return np.ndarray((groups,), dtype="<u8", buffer=octets, offset=first, strides=(bits,))
+
+
 def _pack_wide(codes: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    """The packed bytes of codes of 9 to 63 bits, bit by bit."""
-    octets = _little_endian(codes).view(np.uint8).reshape(codes.size, -1)
-    each = np.unpackbits(octets, axis=1, count=bits, bitorder="little")
-    return np.packbits(each.reshape(-1), bitorder="little")
+    """At least the packed bytes of codes of 9 to 63 bits: each one or two 64-bit windows."""
+    groups = -(-codes.size // 8)
+    # A window and what hangs over it reach up to 16 bytes past the last group's beginning.
+    octets = np.zeros(groups * bits + 16, dtype=np.uint8)
+    for place in range(8):
+        column = codes[place::8].astype(np.uint64)
+        byte, shift = divmod(place * bits, 8)
+        window = _windows(octets, column.size, bits, byte)
+        window |= column << np.uint64(shift)
+        if shift + bits > 64:
+            window = _windows(octets, column.size, bits, byte + 8)
+            window |= column >> np.uint64(64 - shift)
+    return octets
 
 
 def _unpack_wide(
     packed: NDArray[np.uint8], bits: int, count: int, storage: np.dtype[Any]
 ) -> NDArray[Any]:
-    """`count` codes of 9 to 63 bits, bit by bit."""
-    each = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
-    octets = np.zeros((count, storage.itemsize), dtype=np.uint8)
-    octets[:, : -(-bits // 8)] = np.packbits(each, axis=1, bitorder="little")
-    return octets.reshape(-1).view(storage.newbyteorder("<"))
+    """`count` codes of 9 to 63 bits, from one or two 64-bit windows each."""
+    octets = np.concatenate([packed, np.zeros(bits + 16, dtype=np.uint8)])
+    codes = np.empty(count, dtype=storage)
+    mask = np.uint64((1 << bits) - 1)
+    for place in range(min(8, count)):
+        column = codes[place::8]
+        byte, shift = divmod(place * bits, 8)
+        window = _windows(octets, column.size, bits, byte) >> np.uint64(shift)
+        if shift + bits > 64:
+            window |= _windows(octets, column.size, bits, byte + 8) << np.uint64(64 - shift)
+        column[:] = window & mask
+    return codes
