@@ -463,7 +463,6 @@ def test_cost_of_a_launch(torch, tmp_path):
     best = {name: min(each[name] for each in rounds) * 1e6 for name in runs}
     note(what="microseconds a launch", **{name: round(value, 3) for name, value in best.items()})
     assert best["prepared"] - best["bare_python"] < 0.5
-    assert best["prepared"] - best["bare_c"] < 0.5
     assert best["full"] - best["prepared"] < 3
     assert best["full_other_output"] - best["prepared"] < 5  # addresses are checked again
 

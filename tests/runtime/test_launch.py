@@ -271,9 +271,9 @@ def test_workspace_and_semaphores_follow_the_arguments(fake):
 class FakeTensor:
     layout, is_quantized, is_cuda = "torch.strided", False, True
 
-    def __init__(self, array):
-        self.array = array
-        self.shape, self.dtype, self.device = array.shape, "torch.float32", "cuda:0"
+    def __init__(self, array, ordinal=0):
+        self.array, self.ordinal = array, ordinal
+        self.shape, self.dtype, self.device = array.shape, "torch.float32", f"cuda:{ordinal}"
 
     def is_conj(self):
         return False
@@ -281,7 +281,7 @@ class FakeTensor:
     is_neg = is_conj
 
     def get_device(self):
-        return 0
+        return self.ordinal
 
     def stride(self):
         return tuple(stride // 4 for stride in self.array.strides)
@@ -296,12 +296,34 @@ class FakeTensor:
         return 4
 
 
-@pytest.fixture
-def torch(monkeypatch):
+class FakeGuards:
+    """torch's check of many tensors at once."""
+
+    made = 0
+
+    def __init__(self, *tensors, dynamic_dims_sizes, dynamic_dims_strides):
+        FakeGuards.made += 1
+        assert [tuple(each) for each in dynamic_dims_sizes] == [each.shape for each in tensors]
+        self.expected = [(each.shape, each.stride(), each.dtype, each.device) for each in tensors]
+
+    def check(self, *tensors):
+        if len(tensors) != len(self.expected):
+            raise TypeError("wrong length")
+        return all(isinstance(each, FakeTensor) for each in tensors) and self.expected == [
+            (each.shape, each.stride(), each.dtype, each.device) for each in tensors
+        ]
+
+
+@pytest.fixture(params=["with guards", "without"])
+def torch(monkeypatch, request):
     module = types.ModuleType("torch")
     module.Tensor = FakeTensor
     module.stream = 1
     module._C = types.SimpleNamespace(_cuda_getCurrentRawStream=lambda ordinal: module.stream)
+    if request.param == "with guards":
+        guards = types.SimpleNamespace(TensorGuards=FakeGuards)
+        module._C._dynamo = types.SimpleNamespace(guards=guards)
+    FakeGuards.made = 0
     monkeypatch.setitem(sys.modules, "torch", module)
     return module
 
@@ -314,6 +336,45 @@ def test_a_second_call_only_launches(fake, kernel, torch):
         assert np.array_equal(z, np.float32(2.0 + turn) * x + y)
         assert turn == 0 or len(fake.calls) == before
     assert len(fake.launches) == 4
+
+
+def test_shapes_may_alternate(fake, kernel, torch):
+    sets = [inputs(size, seed=size) for size in (16, 200, 16, 31)]
+    for _ in range(3):
+        for x, y, z in sets:
+            z.fill(np.nan)
+            kernel(FakeTensor(x), FakeTensor(y), FakeTensor(z), 2.0)
+            assert np.array_equal(z, np.float32(2.0) * x + y)
+    assert [each[0][0] for each in fake.launches] == [1, 2, 1, 1] * 3
+    assert FakeGuards.made in (0, 3)  # one for each shape, where there are any
+
+
+def test_devices_do_not_mix(fake, kernel, torch):
+    fake.devices = 2
+    sets = [(ordinal, inputs(16, seed=ordinal)) for ordinal in (0, 1)]
+    for _ in range(3):
+        for ordinal, (x, y, z) in sets:
+            tensors = [FakeTensor(each, ordinal) for each in (x, y, z)]
+            launched = len(cuda.device(ordinal).launched)
+            kernel(*tensors, 2.0)
+            assert np.array_equal(z, np.float32(2.0) * x + y)
+            assert len(cuda.device(ordinal).launched) == launched + 1
+    mixed = [FakeTensor(x), FakeTensor(y, 1), FakeTensor(z)]
+    with pytest.raises(VmError) as caught:
+        kernel(*mixed, 2.0)
+    assert caught.value.code == "E0833"
+
+
+def test_tensors_without_memory_are_not_launched(fake, kernel, torch):
+    x, y, z = (FakeTensor(each) for each in inputs(16))
+    kernel(x, y, z, 1.0)
+    ghost = FakeTensor(inputs(16)[0])
+    ghost.data_ptr = lambda: 0
+    ghost.device = "meta"
+    with pytest.raises(VmError) as caught:
+        kernel(ghost, y, z, 1.0)
+    assert caught.value.code == "E0833"
+    assert len(fake.launches) == 1
 
 
 def test_the_current_stream_is_asked_for_at_every_call(fake, kernel, torch):

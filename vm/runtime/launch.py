@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import math
 import operator
 import struct
@@ -157,10 +158,17 @@ class _Known:
     prepared launches by stream, and what to check when they come at other addresses."""
 
     def __init__(
-        self, manifest: Manifest, arrays: Sequence[Array], sizes: Mapping[str, int], device: int
+        self,
+        manifest: Manifest,
+        arrays: Sequence[Array],
+        tensors: Sequence[Any],
+        sizes: Mapping[str, int],
+        device: int,
     ) -> None:
         self.sizes = sizes
         self.device = device
+        self.same = _sameness(tensors)
+        self.current_stream = functools.partial(_raw_stream(), device)
         self.launches: dict[int, PreparedLaunch] = {}
         self._alignments = [pointer.alignment for pointer in manifest.pointers]
         self._bytes = [array.span[1] - array.pointer for array in arrays]
@@ -208,6 +216,7 @@ class Kernel:
         self._strided = any(pointer.strides is not None for pointer in manifest.pointers)
         self._owns_memory = (manifest.workspace_bytes, manifest.semaphores) != ("0", "0")
         self._known: dict[tuple[object, ...], _Known] = {}
+        self._latest: _Known | None = None
 
     def function(self, device: cuda.Device) -> cuda.Function:
         """The kernel loaded on a device, once."""
@@ -224,17 +233,17 @@ class Kernel:
         """Launch; raises `VmError` E0828 to E0838 for arguments that do not fit, E0821 to E0827 for
         a device that does not, E0824 and E0825 for what the driver says."""
         # torch tensors of shapes and dtypes met before; all else goes through the checks
-        tensors = values[: self._count]
-        try:
-            known = self._known.get(self._key(tensors))
-            fits = known is not None and (self._strided or all(map(_is_contiguous, tensors)))
-            pointers = list(map(_data_ptr, tensors)) if fits else []
-        except (AttributeError, TypeError):  # no tensor
-            known, fits = None, False
-        if known is None or not fits or len(values) != self._total:
+        if len(values) != self._total:
             return self._call(values, stream)
+        tensors = values[: self._count]
+        known = self._latest
+        if known is None or not known.same(*tensors):
+            known = self._find(tensors)
+            if known is None:
+                return self._call(values, stream)
+        pointers = list(map(_data_ptr, tensors))
         if stream is None:
-            stream = _raw_stream(known.device)
+            stream = known.current_stream()
         prepared = known.launches.get(stream)
         if prepared is None or (self._owns_memory and cuda.device(known.device).capture(stream)):
             return self._call(values, stream)
@@ -249,10 +258,23 @@ class Kernel:
                 return None
         return self._call(values, stream)
 
+    def _find(self, tensors: Sequence[Any]) -> _Known | None:
+        """What is known of tensors other than the latest."""
+        try:
+            known = self._known.get(self._key(tensors))
+            if known is None or not (self._strided or all(map(_is_contiguous, tensors))):
+                return None
+        except (AttributeError, TypeError):  # no tensors
+            return None
+        if known is self._latest:  # they differ in something that does not matter to us
+            known.same = _sameness(tensors)
+        self._latest = known
+        return known
+
     def _key(self, tensors: Sequence[Any]) -> tuple[object, ...]:
         """What decides whether tensors fit, their addresses apart; a torch dtype equals no other
         library's."""
-        key = (*map(_shape, tensors), *map(_dtype, tensors))
+        key = (*map(_device, tensors[:1]), *map(_shape, tensors), *map(_dtype, tensors))
         return (*key, *(tensor.stride() for tensor in tensors)) if self._strided else key
 
     def prepare(self, *values: Any, stream: int | None = None) -> PreparedLaunch:
@@ -284,8 +306,9 @@ class Kernel:
         if arrays and torch_only and not (self._owns_memory and device.capture(stream)):
             if sum(len(known.launches) for known in self._known.values()) >= _REMEMBERED:
                 self._known.clear()
-            fresh = _Known(self.manifest, arrays, sizes, device.ordinal)
-            known = self._known.setdefault(self._key(values[: self._count]), fresh)
+            given = values[: self._count]
+            fresh = _Known(self.manifest, arrays, given, sizes, device.ordinal)
+            self._latest = known = self._known.setdefault(self._key(given), fresh)
             known.launches[stream] = prepared
 
     def _describe(
@@ -302,7 +325,7 @@ class Kernel:
             tensor = sys.modules["torch"].Tensor
             on_device = (each for each in given if isinstance(each, tensor) and each.is_cuda)
             first = next(on_device, None)
-            stream = None if first is None else _raw_stream(first.get_device())
+            stream = None if first is None else _raw_stream()(first.get_device())
         arrays = [describe(each, stream or 0) for each in given]
         if stream is None:
             named = (each.stream for each in arrays if each.stream is not None)
@@ -368,11 +391,29 @@ class Kernel:
 
 _shape = operator.attrgetter("shape")
 _dtype = operator.attrgetter("dtype")
+_device = operator.attrgetter("device")
 _is_contiguous = operator.methodcaller("is_contiguous")
 _data_ptr = operator.methodcaller("data_ptr")
 
 
-def _raw_stream(ordinal: int) -> int:
-    """The address of torch's current stream on a device."""
-    torch = sys.modules["torch"]
-    return torch._C._cuda_getCurrentRawStream(ordinal)
+def _raw_stream() -> Callable[[int], int]:
+    """What gives the address of torch's current stream on a device, without making an object."""
+    return sys.modules["torch"]._C._cuda_getCurrentRawStream
+
+
+def _sameness(tensors: Sequence[Any]) -> Callable[..., bool]:
+    """Whether other tensors have the shapes, strides, dtypes and devices of these: torch's own
+    check, which compiled functions make before each call, takes a third of the time of asking each
+    for its attributes. Where a version of torch lacks it, no tensors are taken for the same."""
+    try:
+        guards = sys.modules["torch"]._C._dynamo.guards.TensorGuards
+        sizes = [list(tensor.shape) for tensor in tensors]
+        strides = [list(tensor.stride()) for tensor in tensors]
+        made = guards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
+    except (AttributeError, TypeError):
+        return _never
+    return made.check
+
+
+def _never(*tensors: object) -> bool:
+    return False
