@@ -1,0 +1,57 @@
+"""Rewrites .vm files in the one way they are written; comments stay. A file with mistakes in it is
+left as it is."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections import Counter
+
+from vm.errors import InternalError, Source, read_source
+from vm.isa.parse import parse_text
+from vm.isa.printer import format_text
+from vm.runtime.files import write_file
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a .vm file; - is standard input")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; fail if something would change"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    changed = 0
+    for name in arguments.files:
+        source = Source("<stdin>", sys.stdin.read()) if name == "-" else read_source(name)
+        text = formatted(source)
+        if arguments.check:
+            if text != source.text:
+                print(f"{source.name} would be rewritten")
+                changed += 1
+        elif name == "-":
+            sys.stdout.write(text)
+        elif text != source.text:
+            write_file(name, text)
+            print(f"{name} rewritten")
+    return 1 if changed else 0
+
+
+def formatted(source: Source) -> str:
+    """The text as it is to be written: the same tree, every comment. Raises `VmError` E01xx."""
+    tree = parse_text(source)
+    text = format_text(tree)
+    again = Source(source.name, text)
+    if parse_text(again) != tree or _comments(again) != _comments(source):
+        raise InternalError(f"formatting {source.name} would change what it says")
+    return text
+
+
+_STRINGS_AND_COMMENTS = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*')
+
+
+def _comments(source: Source) -> Counter[str]:
+    """Every comment: what formatting may move and must not lose."""
+    found = _STRINGS_AND_COMMENTS.findall(source.text)
+    return Counter(text.rstrip() for text in found if text.startswith("#"))

@@ -1,0 +1,36 @@
+"""`NAME=VALUE` on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from vm.errors import Source, fail
+from vm.isa.parse import parse_expression
+from vm.isa.static import Environment, NotStatic, evaluate
+
+
+def parse_assignment(text: str, option: str) -> tuple[str, str]:
+    """The two sides of `NAME=VALUE`; raises `VmError` E0803."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier() or not value:
+        raise fail(
+            "E0803", f"`{option} {text}` is not NAME=VALUE", None, fix=f"write {option} M=64"
+        )
+    return name, value
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """The values of `--set NAME=VALUE`: numbers, truth values, dtypes and layouts."""
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, value = parse_assignment(text, "--set")
+        expression = parse_expression(Source(f"--set {name}", value))
+        try:
+            values[name] = evaluate(expression, Environment())
+        except NotStatic as error:
+            raise fail(
+                "E0803", f"`{error.name}` is an instruction, not a constant", error.origin,
+                "in this value", fix="give a number, a dtype or a layout",
+            ) from None  # fmt: skip
+    return values
