@@ -150,12 +150,28 @@ def test_k_order_of_both_operands(row):
             assert ks == tuple(order.flat()[part])
 
 
-def test_a_wrong_k_order_would_be_seen():
-    """The product test passes if A and B are permuted alike; the k order test must not."""
+def test_a_product_alone_cannot_see_k_permuted_alike():
+    """Why k order is proved apart: A and B with k permuted alike still multiply to the same
+    sums, but their k order is another."""
     row = FRAGMENTS["mma_m16n8k16"]
-    a = local(1, 2).local(2, 1).spatial(8, 4).local(1, 2)
-    wrong = spatial(8, 4).local(2, 4)
-    assert a == row.a and wrong != row.a and wrong.shape == row.a.shape
+    permuted = Fragment(
+        "permuted",
+        16,
+        8,
+        16,
+        16,
+        "none",
+        row.dtypes,
+        {
+            "a": row.a.reshape(16, 2, 4, 2).permute(0, 2, 1, 3).reshape(16, 16),
+            "b": row.b.reshape(2, 4, 2, 8).permute(1, 0, 2, 3).reshape(16, 8),
+            "c": row.c,
+        },
+        row.k_order,
+    )
+    test_product_element_by_element(permuted)
+    with pytest.raises(AssertionError):
+        test_k_order_of_both_operands(permuted)
 
 
 @pytest.mark.parametrize("row", TRANSFERS.values(), ids=str)
@@ -182,6 +198,19 @@ def test_names_of_one_width_hold_32_bit_registers():
         assert row.a.slots * row.bits % 32 == 0
         for a, b, c, d in row.dtypes:
             assert c == d and a[0] in "fbtiu" and b[0] in "fbtiu"
+
+
+def test_the_form_takes_sparse_metadata():
+    """mma.sp m16n8k32: A is stored as 16 x 16, and a further operand says where it came from."""
+    dense = FRAGMENTS["mma_m16n8k16"]
+    b = local(4, 1).column_spatial(4, 8).local(2, 1)
+    metadata = spatial(8, 4).local(2, 1)
+    operands = {"a": dense.a, "b": b, "c": dense.c, "e": metadata}
+    row = Fragment("sparse", 16, 8, 32, 16, "sm_80", dense.dtypes, operands, dense.k_order)
+    assert row.operand("e") == metadata
+    with pytest.raises(LayoutError, match=r"\[16, 16\], not \[16, 32\]"):
+        del operands["e"]
+        Fragment("dense", 16, 8, 32, 16, "sm_80", dense.dtypes, operands, dense.k_order)
 
 
 def test_rows_cannot_be_changed():

@@ -505,6 +505,7 @@ def test_a_table_of_a_large_layout_is_made_at_once():
         (lambda: register_layout(shape=[4], modes=[2, 2], spatial=[0], local=[0, 1]), ["twice"]),
         (lambda: register_layout(shape=[4], modes=[2, 2], spatial=[0], local=[]), ["mode 1"]),
         (lambda: register_layout(shape=[4], modes=[4], spatial=[], local=[3]), ["mode 3"]),
+        (lambda: register_layout(shape=[4], modes=[4], spatial=["x"], local=[0]), ["'x'"]),
         (lambda: register_layout(shape=[4], modes=[4, 2], spatial=[], local=[0, 1]), ["[4, 2]"]),
     ],
 )

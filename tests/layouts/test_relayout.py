@@ -17,6 +17,7 @@ from vm.layouts import (
     difference,
     dot_layout,
     local,
+    own_slots,
     plan_relayout,
     spatial,
 )
@@ -128,6 +129,31 @@ def test_wave_of_64():
     row = FRAGMENTS["mfma_16x16x16"]
     plan = check(row.c, row.a, 64)
     assert isinstance(plan, WarpShuffles) and plan.warp_width == 64
+
+
+@law
+@given(general(rank=1), st.integers(1, 4))
+def test_own_slots_of_a_broadcast_operand(f, extent):
+    """A row vector next to a tile: where the tile's thread holds the element, that slot has
+    it."""
+    tile = local(extent, 1) * f.unsqueeze(0)
+    slots = own_slots(f, tile)
+    row = np.arange(f.size) + 5
+    registers = row[f.flat()]
+    wanted = np.broadcast_to(row, tile.shape).reshape(-1)[tile.flat()]
+    assert (slots >= 0).all()
+    assert np.array_equal(np.take_along_axis(registers, slots, 1), wanted)
+
+
+def test_own_slots_says_where_data_is_missing():
+    slots = own_slots(spatial(4).local(2), spatial(2).local(2).spatial(2))
+    for thread in range(4):
+        held = [(2 * thread + j) for j in range(2)]
+        for j in range(2):
+            element = thread // 2 * 4 + j * 2 + thread % 2
+            assert slots[thread, j] == (held.index(element) if element in held else -1)
+    with pytest.raises(LayoutError, match="32 threads"):
+        own_slots(spatial(32), spatial(16))
 
 
 def test_plans_are_deterministic():

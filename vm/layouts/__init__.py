@@ -8,6 +8,7 @@ from vm.layouts.banks import (
     choose_swizzle,
     matrix_conflicts,
     sectors_per_request,
+    typical_accesses,
     vector_width,
 )
 from vm.layouts.common import default_layout, packed
@@ -42,8 +43,10 @@ from vm.layouts.relayout import (
     ThroughShared,
     WarpShuffles,
     difference,
+    own_slots,
     plan_relayout,
 )
+from vm.layouts.wgmma import WgmmaOperand, wgmma_operand, wgmma_shared
 
 __all__ = [
     "FRAGMENTS",
@@ -63,6 +66,7 @@ __all__ = [
     "Swizzle",
     "ThroughShared",
     "WarpShuffles",
+    "WgmmaOperand",
     "bank_conflicts",
     "choose_swizzle",
     "column_local",
@@ -73,6 +77,7 @@ __all__ = [
     "dot_layout",
     "local",
     "matrix_conflicts",
+    "own_slots",
     "packed",
     "plan_relayout",
     "register_layout",
@@ -85,5 +90,8 @@ __all__ = [
     "svg",
     "text_table",
     "tiled",
+    "typical_accesses",
     "vector_width",
+    "wgmma_operand",
+    "wgmma_shared",
 ]

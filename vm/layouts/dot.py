@@ -13,12 +13,14 @@ from vm.layouts.fragments import FRAGMENTS, Fragment
 from vm.layouts.modes import divisors, whole_numbers
 from vm.layouts.register import RegisterLayout, local, replicated
 
-# Which fragment a product uses when none is named: by warp width and operand bits, best first.
+# Which fragment a product uses when none is named: by warp width and operand bits, best first. The
+# 8-bit float fragments have the layouts of the integer ones.
 DEFAULTS: dict[tuple[int, int], tuple[str, ...]] = {
     (32, 16): ("mma_m16n8k16", "mma_m16n8k8"),
     (32, 8): ("mma_m16n8k32_i8", "mma_m16n8k16_i8", "mma_m8n8k16_i8"),
     (32, 32): ("mma_m16n8k8_tf32", "mma_m16n8k4_tf32"),
     (64, 16): ("mfma_16x16x16",),
+    (64, 8): ("mfma_16x16x32_i8",),
 }
 
 

@@ -32,6 +32,8 @@ from vm.layouts.register import (
 class Fragment:
     """One matrix instruction D = A B + C of extents m, n, k.
 
+    With an operand `e`, the metadata of 2:4 sparsity, a holds half of k.
+
     operands: layout by operand name; an operand that is read from shared memory is absent.
     dtypes: for each form, the dtype names of its operands and result (a, b, c, d).
     bits: width of an element of a and b. capability: the first target that has it.
@@ -50,7 +52,8 @@ class Fragment:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "operands", MappingProxyType(dict(self.operands)))
-        shapes = {"a": (self.m, self.k), "b": (self.k, self.n), "c": (self.m, self.n)}
+        a_columns = self.k // 2 if "e" in self.operands else self.k
+        shapes = {"a": (self.m, a_columns), "b": (self.k, self.n), "c": (self.m, self.n)}
         for operand, shape in shapes.items():
             layout = self.operands.get(operand)
             if layout is not None and layout.shape != shape:

@@ -14,6 +14,7 @@ from vm.layouts.register import (
     replicated,
     spatial,
 )
+from vm.layouts.wgmma import wgmma_shared
 
 NAMES: dict[str, object] = {
     "local": local,
@@ -27,6 +28,7 @@ NAMES: dict[str, object] = {
     "column_major": column_major,
     "strided": strided,
     "tiled": tiled,
+    "wgmma_shared": wgmma_shared,
     "packed": packed,
     "default_layout": default_layout,
     "dot_layout": dot_layout,

@@ -19,6 +19,7 @@ from functools import cached_property
 from itertools import pairwise
 from itertools import product as cartesian
 from math import prod
+from operator import index as whole_number
 
 import numpy as np
 
@@ -47,7 +48,8 @@ class RegisterLayout:
         shape = whole_numbers(self.shape, "shape")
         modes = whole_numbers(self.modes, "modes")
         axes = factor_axes(shape, modes)
-        spatial, local = tuple(self.spatial_modes), tuple(self.local_modes)
+        spatial = _mode_numbers(self.spatial_modes, "spatial")
+        local = _mode_numbers(self.local_modes, "local")
         _check_lists(modes, spatial, local)
         modes, spatial, local = _canonical(modes, axes, spatial, local)
         for name, value in zip(
@@ -476,6 +478,13 @@ class RegisterLayout:
         return expression.text(self)
 
     __repr__ = __str__
+
+
+def _mode_numbers(order: Iterable[int], name: str) -> tuple[int, ...]:
+    try:
+        return tuple(whole_number(m) for m in order)
+    except TypeError:
+        raise LayoutError(f"{name} takes a list of mode numbers, not {order!r}") from None
 
 
 def _check_lists(modes: Sequence[int], spatial: Iterable[int], local: Iterable[int]) -> None:

@@ -149,7 +149,7 @@ def plan_relayout(
         )
     if source == target:
         return Nothing()
-    own = _own_slots(source, target)
+    own = own_slots(source, target)
     if (own >= 0).all() and (own == own[:1]).all():
         return RegisterPermutation(tuple(own[0].tolist()))
     width = bit_width(bits)
@@ -160,15 +160,21 @@ def plan_relayout(
     return through
 
 
-def _own_slots(source: RegisterLayout, target: RegisterLayout) -> np.ndarray:
-    """Which slot of the source holds, in the same thread, each slot of the target; -1 for
-    none."""
-    base = np.arange(source.threads)[:, None] * source.size
-    keys = (base + source.flat()).reshape(-1)
+def own_slots(source: RegisterLayout, target: RegisterLayout) -> np.ndarray:
+    """Which slot of the source holds, in the same thread, the element of each slot of the
+    target; -1 for none: int64 (threads, slots of the target). The source may be of a shape that
+    broadcasts to that of the target. LayoutError if the shapes or the numbers of threads do not
+    fit."""
+    if source.threads != target.threads:
+        raise LayoutError(f"{source} has {source.threads} threads, {target} has {target.threads}")
+    wide = source if source.shape == target.shape else source.broadcast(*target.shape)
+    base = np.arange(wide.threads)[:, None] * wide.size
+    keys = (base + wide.flat()).reshape(-1)
     order = np.argsort(keys)
     wanted = (base + target.flat()).reshape(-1)
     at = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
     found = order[at]
+    # Copies made by broadcast are the outer digit of the slots.
     slots = np.where(keys[found] == wanted, found % source.slots, -1)
     return slots.reshape(target.threads, target.slots)
 
@@ -339,7 +345,7 @@ def _table_rounds(source: RegisterLayout, target: RegisterLayout, warp_width: in
     """Rounds for any sizes: in each, threads in turn (those that miss most first) take what a
     lane that is still free, or already offers it, can send. None if some element is not in the
     warp."""
-    keep = _own_slots(source, target)
+    keep = own_slots(source, target)
     warps = source.threads // warp_width
     schedule: list[list[tuple[int, int, int, int]]] = []  # per round: thread, lane, unit, receive
     for warp in range(warps):
