@@ -366,14 +366,15 @@ COUNT = 300  # launches in flight: under the depth of the queue, so that none wa
 
 
 def seconds_each(run, torch):
-    """The median over repeated batches of the seconds per launch; the GPU is idle at the start."""
+    """The least over repeated batches of the seconds per launch, which is the cost on a quiet
+    processor; the GPU is idle at the start of each."""
     found = []
     for _ in range(60):
         torch.cuda.synchronize()
         start = time.perf_counter()
         run()
         found.append((time.perf_counter() - start) / COUNT)
-    return statistics.median(found[10:])
+    return min(found)
 
 
 def note(**numbers):
