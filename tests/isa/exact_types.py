@@ -40,20 +40,21 @@ def float_parameters(name: str) -> tuple[int, int, str]:
 
 
 def value_of_digits(name: str, digits: str) -> Fraction | str:
-    """The meaning of a code's binary digits, most significant first, in a float type."""
+    """The meaning of a code's binary digits below the sign, most significant first, in a float."""
     e, m, special = float_parameters(name)
-    sign, exponent, mantissa = digits[0], digits[1 : 1 + e], digits[1 + e :]
+    exponent, mantissa = digits[:e], digits[e:]
     if special == "ieee" and "0" not in exponent:
-        if "1" in mantissa:
-            return NAN
-        return INFINITY if sign == "0" else MINUS_INFINITY
-    if special == "one nan" and "0" not in exponent + mantissa:
+        return NAN if "1" in mantissa else INFINITY
+    if special == "one nan" and "0" not in digits:
         return NAN
     bias = 2 ** (e - 1) - 1
     significand = int("0" + mantissa, 2) + ("1" in exponent) * 2**m
     power = max(int(exponent, 2), 1) - bias - m
-    value = Fraction(significand * 2 ** max(power, 0), 2 ** max(-power, 0))
-    return -value if sign == "1" else value
+    return Fraction(significand * 2 ** max(power, 0), 2 ** max(-power, 0))
+
+
+def negative(value: Fraction | str) -> Fraction | str:
+    return {NAN: NAN, INFINITY: MINUS_INFINITY}[value] if isinstance(value, str) else -value
 
 
 @cache
@@ -67,8 +68,8 @@ def values_of_codes(name: str) -> list[Fraction | str]:
     if name == "f8e8m0":
         return [Fraction(2) ** (c - 127) for c in range(255)] + [NAN]
     e, m, _ = float_parameters(name)
-    width = 1 + e + m
-    return [value_of_digits(name, f"{code:0{width}b}") for code in range(2**width)]
+    positive = [value_of_digits(name, f"{code:0{e + m}b}") for code in range(2 ** (e + m))]
+    return positive + [negative(value) for value in positive]
 
 
 def power_below(x: Fraction) -> int:
@@ -134,8 +135,8 @@ def _ties_go_up(name: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 @cache
 def table(name: str) -> Table:
-    every = values_of_codes(name)
-    finite = np.unique([as_float64(value) for value in every if not isinstance(value, str)])
+    every = decoded(name)
+    finite = np.unique(every[np.isfinite(every)])
     if is_integer(name):
         gap = 1.0
     elif name == "f8e8m0":
@@ -153,8 +154,8 @@ def table(name: str) -> Table:
         values=finite,
         middles=total / 2,
         tie_up=_ties_go_up(name, low, high),
-        has_infinity=INFINITY in every,
-        has_nan=NAN in every,
+        has_infinity=bool(np.isinf(every).any()),
+        has_nan=bool(np.isnan(every).any()),
     )
 
 
