@@ -15,7 +15,7 @@ scale type without mantissa (`f8e8m0`) takes 2**(floor(log2 max |w|) - floor(log
 OCP MX v1.0 (6.3), where weights at the top of a group may saturate. A group whose scale is 0 is
 stored as zeros. Arithmetic is in f32, each operation rounded to nearest even.
 
-    python -m programs.quantize weight.npy [--group 128] [--types u4,i4,f4e2m1]
+    python -m programs.quantize model.safetensors:TENSOR [--group 128] [--types u4,i4,f4e2m1]
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vm.errors import VmError
 from vm.isa.conversion import convert
 from vm.isa.dtypes import DType, DTypeError
 from vm.isa.dtypes import dtype as named_dtype
 from vm.isa.tensor import Tensor
+from vm.runtime.inputs import FileInput, parse_input, read_tensor
 
 TABLE_TYPES = (
     *(f"u{bits}" for bits in range(1, 9)),
@@ -142,14 +144,17 @@ def quantization_error(weights: ArrayLike, restored: ArrayLike) -> QuantizationE
 
 
 def error_table(
-    weights: ArrayLike, types: Sequence[str] = TABLE_TYPES, group: int | None = 128
+    weights: ArrayLike,
+    types: Sequence[str] = TABLE_TYPES,
+    group: int | None = 128,
+    axis: int = 0,
 ) -> str:
     """The errors of each type, as text: unsigned types with zero points, all others symmetric."""
     lines = ["type     bits/weight    largest        rms  relative     dB"]
     for name in types:
         element = named_dtype(name)
-        result = quantize(weights, element, group, zero_point=element.kind == "unsigned")
-        error = quantization_error(weights, dequantize(*result, group=group))
+        result = quantize(weights, element, group, element.kind == "unsigned", axis)
+        error = quantization_error(weights, dequantize(*result, group=group, axis=axis))
         stored = sum(part.nbytes for part in result if part is not None)
         lines.append(
             f"{name:8} {8 * stored / result.codes.size:11.2f} {error.largest:10.3g} "
@@ -230,16 +235,21 @@ def _ungrouped(grouped: NDArray[Any], shape: Sequence[int], axis: int) -> NDArra
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: prints the table of errors of the array in a .npy file."""
+    """The command: prints the table of errors of a tensor in a file."""
     parser = argparse.ArgumentParser(prog="python -m programs.quantize", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("file", help="a .npy array, [K, N]")
-    parser.add_argument("--group", type=int, default=128, help="weights along K with one scale")
+    parser.add_argument("input", help="file.npy, file.npz:key or file.safetensors:tensor")
+    parser.add_argument("--group", type=int, default=128, help="weights with one scale")
+    parser.add_argument("--axis", type=int, default=0, help="the axis of groups, K; PyTorch's is 1")
     parser.add_argument("--types", default=",".join(TABLE_TYPES), help="names, with commas")
     given = parser.parse_args(arguments)
     try:
-        print(error_table(np.load(given.file), given.types.split(","), given.group))
-    except (OSError, ValueError) as error:
+        source = parse_input(given.input)
+        if not isinstance(source, FileInput):
+            raise DTypeError("random numbers are no weights; name a file")
+        weights = read_tensor(source).values()
+        print(error_table(weights, given.types.split(","), given.group, given.axis))
+    except (VmError, DTypeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

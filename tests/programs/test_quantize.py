@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from programs.quantize import (
     TABLE_TYPES,
@@ -187,10 +188,26 @@ def test_what_has_no_meaning_is_refused(arguments, message):
 
 
 def test_the_command_prints_the_table(tmp_path, capsys):
-    path = tmp_path / "weight.npy"
-    np.save(path, WEIGHTS)
-    assert main([str(path), "--group", "24", "--types", "u4,nf4"]) == 0
+    path = tmp_path / "weight.safetensors"
+    save_file({"a": WEIGHTS, "b": np.ascontiguousarray(WEIGHTS.T).astype(np.float16)}, path)
+    assert main([f"{path}:a", "--group", "24", "--types", "u4,nf4"]) == 0
     assert capsys.readouterr().out.strip() == error_table(WEIGHTS, ["u4", "nf4"], 24)
-    assert main([str(path), "--types", "u99"]) == 1
-    assert "u64" in capsys.readouterr().err
-    assert main([str(tmp_path / "none.npy")]) == 1
+    assert main([f"{path}:b", "--group", "24", "--axis", "1", "--types", "u3"]) == 0
+    halves = WEIGHTS.T.astype(np.float16)
+    assert capsys.readouterr().out.strip() == error_table(halves, ["u3"], 24, axis=1)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["weight.npy", "--types", "u99"], "u64"),
+        (["none.npy"], "E0801"),
+        (["weight.txt"], "E0804"),
+        (["random:1"], "name a file"),
+    ],
+)
+def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    np.save("weight.npy", WEIGHTS)
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
