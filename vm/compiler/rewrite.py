@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy as shallow
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +54,17 @@ class Rewriter:
     def result_type(self, value: Value) -> Type:
         """The type of the copy of a value; by default the same."""
         return value.type
+
+    def where_true(self, condition: Any) -> AbstractContextManager:
+        """Around the statements that run only where the condition holds."""
+        return nullcontext()
+
+    def inside_loop(self, loop: control.For) -> AbstractContextManager:
+        """Around the statements of a loop whose variable is defined already."""
+        return nullcontext()
+
+    def defined(self, instruction: Instruction) -> None:
+        """Told of every instruction that has been put into the new kernel."""
 
     # --- walking ---
     def block(self, statements: list[Instruction]) -> list[Instruction]:
@@ -110,12 +121,14 @@ class Rewriter:
                 setattr(made, name, self.operand(getattr(instruction, name)))
         match made:
             case control.If():
-                made.then = self.block(instruction.then)
+                with self.where_true(made.condition):
+                    made.then = self.block(instruction.then)
                 made.otherwise = self.block(instruction.otherwise)
             case control.For():
                 with self.open_block() as body:
                     made.variable = self.define(instruction.variable)
-                    self.statements(instruction.body)
+                    with self.inside_loop(made):
+                        self.statements(instruction.body)
                 made.body = body
             case control.While() | control.Group():
                 made.body = self.block(instruction.body)
@@ -131,6 +144,7 @@ class Rewriter:
     def append(self, instruction: Instruction) -> None:
         """Puts an instruction at the end of the innermost block."""
         self._blocks[-1].append(instruction)
+        self.defined(instruction)
 
     # --- emitting ---
     def emit(
@@ -226,6 +240,7 @@ class Rewriter:
         made.results = (value,)
         self._depth[value] = level
         self._blocks[level].append(made)
+        self.defined(made)
         if movable:
             self._known[level][key] = value
         return value

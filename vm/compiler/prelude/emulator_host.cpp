@@ -6,6 +6,7 @@
 //
 // Asynchronous copies arrive as late as they may: their destination is poisoned when they are issued,
 // and the bytes come at the wait that completes them. In random order half of them come at once.
+#include "emulator_context.h"
 #include "vm_emulator.h"
 
 #include <algorithm>
@@ -19,23 +20,6 @@
 #include <string>
 #include <tuple>
 #include <vector>
-
-#include <sys/mman.h>
-#if !defined(__x86_64__)
-#include <ucontext.h>
-#endif
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define VM_SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define VM_SANITIZED 1
-#endif
-#if VM_SANITIZED
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
 
 vm_emulator_self* vm_self;
 vm_emulator_kernel* vm_emulator_kernels;
@@ -74,8 +58,6 @@ struct vm_emulator_launch {
 
 namespace {
 
-constexpr size_t stack_bytes = 256 * 1024;
-
 struct Block;
 
 struct Copy {
@@ -102,13 +84,7 @@ struct Fiber {
   bool polled_again = false;
   std::vector<Copy> uncommitted;
   std::deque<std::vector<Copy>> groups;
-  char* stack = nullptr;
-#if defined(__x86_64__)
-  void* top = nullptr;
-#else
-  ucontext_t context;
-#endif
-  void* fake_stack = nullptr;
+  Context context;
 };
 
 struct Barrier {
@@ -140,126 +116,31 @@ struct Machine {
   vm_emulator_result* result = nullptr;
   std::vector<std::unique_ptr<Block>> blocks;
   std::vector<Fiber*> ready, polling;
-  std::vector<char*> free_stacks;
   std::mt19937_64 random;
   std::string printed;
   Fiber* running = nullptr;
-  const void* main_stack = nullptr;
-  size_t main_stack_bytes = 0;
-  void* main_fake_stack = nullptr;
-#if defined(__x86_64__)
-  void* main_top = nullptr;
-#else
-  ucontext_t main_context;
-#endif
+  Context main;
 };
 
 Machine machine;
 std::mutex one_launch;
 
-}  // namespace
-
-// Saves the registers that a call keeps, and goes on with another stack.
-#if defined(__x86_64__)
-extern "C" void vm_emulator_switch(void** save, void* load);
-asm(R"(
-.text
-.hidden vm_emulator_switch
-.globl vm_emulator_switch
-.type vm_emulator_switch, @function
-vm_emulator_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size vm_emulator_switch, .-vm_emulator_switch
-)");
-#endif
-
-namespace {
-
-void to_main(bool last) {
-  Fiber* fiber = machine.running;
-#if VM_SANITIZED
-  __sanitizer_start_switch_fiber(last ? nullptr : &fiber->fake_stack, machine.main_stack,
-                                 machine.main_stack_bytes);
-#endif
-  (void)last;
-#if defined(__x86_64__)
-  vm_emulator_switch(&fiber->top, machine.main_top);
-#else
-  swapcontext(&fiber->context, &machine.main_context);
-#endif
-#if VM_SANITIZED
-  __sanitizer_finish_switch_fiber(fiber->fake_stack, nullptr, nullptr);
-#endif
-}
+void to_main(bool ends) { go(machine.running->context, machine.main, ends); }
 
 void run_fiber(Fiber* fiber) {
   machine.running = fiber;
   machine.result->switches++;
   vm_self = &fiber->self;
-#if VM_SANITIZED
-  __sanitizer_start_switch_fiber(&machine.main_fake_stack, fiber->stack, stack_bytes);
-#endif
-#if defined(__x86_64__)
-  vm_emulator_switch(&machine.main_top, fiber->top);
-#else
-  swapcontext(&machine.main_context, &fiber->context);
-#endif
-#if VM_SANITIZED
-  __sanitizer_finish_switch_fiber(machine.main_fake_stack, nullptr, nullptr);
-#endif
+  go(machine.main, fiber->context);
 }
 
 void fiber_main() {
-#if VM_SANITIZED
-  __sanitizer_finish_switch_fiber(nullptr, &machine.main_stack, &machine.main_stack_bytes);
-#endif
+  arrived_from(machine.main);
   machine.kernel->call(machine.launch->arguments);
   machine.running->state = State::done;
   machine.running->block->live--;
   to_main(true);
   abort();
-}
-
-void prepare(Fiber* fiber) {
-  if (machine.free_stacks.empty()) {
-    void* memory = mmap(nullptr, stack_bytes + 4096, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) abort();
-    mprotect(memory, 4096, PROT_NONE);  // so that running over shows
-    machine.free_stacks.push_back((char*)memory + 4096);
-  }
-  fiber->stack = machine.free_stacks.back();
-  machine.free_stacks.pop_back();
-#if VM_SANITIZED
-  __asan_unpoison_memory_region(fiber->stack, stack_bytes);  // an abandoned fiber may have been here
-#endif
-#if defined(__x86_64__)
-  void** top = (void**)(fiber->stack + stack_bytes);
-  *--top = nullptr;              // where fiber_main would return to
-  *--top = (void*)&fiber_main;   // where the first switch returns to
-  for (int i = 0; i < 6; i++) *--top = nullptr;
-  fiber->top = top;
-#else
-  getcontext(&fiber->context);
-  fiber->context.uc_stack.ss_sp = fiber->stack;
-  fiber->context.uc_stack.ss_size = stack_bytes;
-  fiber->context.uc_link = nullptr;
-  makecontext(&fiber->context, fiber_main, 0);
-#endif
 }
 
 void copy_text(char* target, size_t size, const char* source) {
@@ -561,7 +442,7 @@ void begin_block(long long number) {
     memcpy(fiber->self.grid, launch.grid, sizeof(launch.grid));
     fiber->self.shared = block->shared.get();
     fiber->self.shared_bytes = launch.shared_bytes;
-    prepare(fiber.get());
+    prepare(fiber->context, fiber_main);
     machine.ready.push_back(fiber.get());
     block->fibers.push_back(std::move(fiber));
   }
@@ -589,7 +470,7 @@ void drop_finished_blocks() {
       i++;
       continue;
     }
-    for (auto& fiber : machine.blocks[i]->fibers) machine.free_stacks.push_back(fiber->stack);
+    for (auto& fiber : machine.blocks[i]->fibers) free_stacks.push_back(fiber->context.stack);
     machine.blocks.erase(machine.blocks.begin() + i);
   }
 }
@@ -669,7 +550,7 @@ extern "C" __attribute__((visibility("default"))) void vm_emulator_run(
     if (!faulted() && unfinished && machine.polling.empty()) report_deadlock();
   }
   for (auto& block : machine.blocks)
-    for (auto& fiber : block->fibers) machine.free_stacks.push_back(fiber->stack);
+    for (auto& fiber : block->fibers) free_stacks.push_back(fiber->context.stack);
   machine.blocks.clear();
   machine.ready.clear();
   machine.polling.clear();
@@ -677,73 +558,5 @@ extern "C" __attribute__((visibility("default"))) void vm_emulator_run(
 }
 
 #if VM_EMULATOR_MAIN
-// A process of its own for the address sanitizer: `parameters KERNEL` prints the letters of its
-// parameters, `run JOB ANSWER` reads a launch and its arguments and writes what came of it.
-namespace {
-unsigned long long read_number(FILE* file) {
-  unsigned long long value = 0;
-  if (fread(&value, 8, 1, file) != 1) exit(2);
-  return value;
-}
-void read_bytes(FILE* file, void* target, size_t bytes) {
-  if (bytes && fread(target, bytes, 1, file) != 1) exit(2);
-}
-}  // namespace
-
-int main(int count, char** words) {
-  if (count == 3 && !strcmp(words[1], "parameters")) {
-    const char* letters = vm_emulator_parameters_of(words[2]);
-    if (!letters) return 2;
-    fputs(letters, stdout);
-    return 0;
-  }
-  if (count != 4) return 2;
-  FILE* job = fopen(words[2], "rb");
-  if (!job) return 2;
-  vm_emulator_launch launch{};
-  for (int axis = 0; axis < 3; axis++) launch.grid[axis] = (int)read_number(job);
-  launch.threads = (int)read_number(job);
-  launch.shared_bytes = (unsigned)read_number(job);
-  launch.warp_width = (int)read_number(job);
-  launch.order = (int)read_number(job);
-  launch.seed = read_number(job);
-  const size_t name_length = read_number(job), argument_count = read_number(job);
-  std::string name(name_length, ' ');
-  read_bytes(job, &name[0], name_length);
-  launch.kernel = name.c_str();
-  std::vector<vm_emulator_buffer> buffers;
-  std::vector<unsigned long long> values(argument_count);
-  std::vector<void*> pointers(argument_count);
-  for (size_t i = 0; i < argument_count; i++) {
-    const bool array = read_number(job);
-    const size_t bytes = read_number(job);
-    const bool writable = read_number(job);
-    pointers[i] = &values[i];
-    if (!array) {
-      read_bytes(job, &values[i], bytes);
-      continue;
-    }
-    void* memory = nullptr;
-    if (posix_memalign(&memory, 256, bytes ? bytes : 1)) return 2;
-    read_bytes(job, memory, bytes);
-    values[i] = (unsigned long long)memory;
-    buffers.push_back({(unsigned char*)memory, (unsigned char*)memory + bytes, writable});
-  }
-  fclose(job);
-  launch.arguments = pointers.data();
-  launch.buffers = buffers.data();
-  launch.buffer_count = (int)buffers.size();
-  static vm_emulator_result result;
-  const char* printed = "";
-  vm_emulator_run(&launch, &result, &printed);
-  FILE* answer = fopen(words[3], "wb");
-  if (!answer) return 2;
-  const unsigned long long length = strlen(printed);
-  fwrite(&result, sizeof(result), 1, answer);
-  fwrite(&length, 8, 1, answer);
-  fwrite(printed, 1, length, answer);
-  for (const vm_emulator_buffer& buffer : buffers)
-    fwrite(buffer.begin, 1, buffer.end - buffer.begin, answer);
-  return fclose(answer) ? 2 : 0;
-}
+#include "emulator_process.h"
 #endif

@@ -30,3 +30,4 @@
 #include "vm_barrier.h"
 #include "vm_atomic.h"
 #include "vm_report.h"
+#include "vm_index.h"

@@ -7,6 +7,7 @@
 // The general path: one element after the other.
 template <vm_overflow Mode, class To, class From, int N>
 VM_FUNCTION void vm_cast_each(vm_register<To, N>& target, const vm_register<From, N>& source) {
+  target = vm_zero<To, N>();
   VM_UNROLL for (int k = 0; k < N; k++) {
     const typename From::value value = vm_decode<From>(vm_get_code(source, k));
     vm_set_code(target, k, vm_convert<To, From, Mode>(value));

@@ -1,6 +1,6 @@
 // Loads and stores of 1, 2, 4, 8 or 16 bytes, aligned to their size, between memory and the words of a
-// register; they land at byte `at` of the words. Bytes 4, 8 and 16 need `at % 4 == 0`; 1 and 2 replace
-// only their bytes of the word.
+// register; they land at byte `at` of the words. Bytes 4, 8 and 16 need `at % 4 == 0`; a load of 1 or 2
+// bytes to the beginning of a word clears the bytes above them, else it replaces only its bytes.
 //
 //   vm_load_global<Bytes, Cache>(words, at, address, predicate)
 //   vm_store_global<Bytes, Cache>(address, words, at, predicate)
@@ -24,7 +24,8 @@ template <int Bytes> VM_FUNCTION void vm_put_bytes(unsigned* words, int at, cons
   if constexpr (Bytes < 4) {
     const int shift = 8 * (at % 4);
     const unsigned mask = (1u << (8 * Bytes)) - 1u;
-    words[at / 4] = (words[at / 4] & ~(mask << shift)) | parts[0] << shift;
+    const unsigned others = shift == 0 ? 0u : words[at / 4] & ~(mask << shift);
+    words[at / 4] = others | parts[0] << shift;
   } else {
     VM_UNROLL for (int i = 0; i < Bytes / 4; i++) words[at / 4 + i] = parts[i];
   }
@@ -152,7 +153,7 @@ template <int Bytes> struct vm_unit;
 template <> struct vm_unit<1> { typedef unsigned char type; };
 template <> struct vm_unit<2> { typedef unsigned short type; };
 template <> struct vm_unit<4> { typedef unsigned type; };
-template <> struct vm_unit<8> { typedef unsigned type __attribute__((vector_size(8))); };
+template <> struct vm_unit<8> { typedef unsigned long long type; };
 template <> struct vm_unit<16> { typedef unsigned type __attribute__((vector_size(16))); };
 
 #define VM_LOAD_BODY(space, pointer)                                     \

@@ -6,37 +6,34 @@
 // why that is right), but for `fma`, whose result here is rounded to odd first.
 #pragma once
 
-VM_FUNCTION float vm_min_value(float a, float b) {
 #if VM_CUDA
+VM_FUNCTION float vm_min_value(float a, float b) {
   float result;
-  asm("min.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+  asm("min.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
   return result;
-#else
-  if (a != a || b != b) return vm_float_of(0x7fc00000u);
-  if (a == b) return vm_float_of(vm_word_of(a) | vm_word_of(b));
-  return a < b ? a : b;
-#endif
 }
 VM_FUNCTION float vm_max_value(float a, float b) {
-#if VM_CUDA
   float result;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+  asm("max.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
   return result;
-#else
-  if (a != a || b != b) return vm_float_of(0x7fc00000u);
-  if (a == b) return vm_float_of(vm_word_of(a) & vm_word_of(b));
-  return a > b ? a : b;
-#endif
 }
+#else
+VM_FUNCTION float vm_min_value(float a, float b) {
+  if (a == b) return vm_float_of(vm_word_of(a) | vm_word_of(b));
+  return a < b || b != b ? a : b;
+}
+VM_FUNCTION float vm_max_value(float a, float b) {
+  if (a == b) return vm_float_of(vm_word_of(a) & vm_word_of(b));
+  return a > b || b != b ? a : b;
+}
+#endif
 VM_FUNCTION double vm_min_value(double a, double b) {
-  if (a != a || b != b) return vm_double_of(0x7ff8000000000000ull);
   if (a == b) return vm_double_of(vm_words_of(a) | vm_words_of(b));
-  return a < b ? a : b;
+  return a < b || b != b ? a : b;
 }
 VM_FUNCTION double vm_max_value(double a, double b) {
-  if (a != a || b != b) return vm_double_of(0x7ff8000000000000ull);
   if (a == b) return vm_double_of(vm_words_of(a) & vm_words_of(b));
-  return a > b ? a : b;
+  return a > b || b != b ? a : b;
 }
 #define VM_INTEGER_EXTREMA(type)                                                \
   VM_FUNCTION type vm_min_value(type a, type b) { return a < b ? a : b; }      \
@@ -60,8 +57,8 @@ VM_FUNCTION int vm_wrap_add(int a, int b) { return (int)((unsigned)a + (unsigned
 VM_FUNCTION int vm_wrap_sub(int a, int b) { return (int)((unsigned)a - (unsigned)b); }
 VM_FUNCTION int vm_wrap_mul(int a, int b) { return (int)((unsigned)a * (unsigned)b); }
 
-// The quotient rounded down, and what remains: of the divisor's sign. A divisor of 0 is a fault on the
-// emulator and gives an unspecified value on a GPU.
+// The quotient rounded down, what remains (of the divisor's sign), and the quotient rounded up. A divisor
+// of 0 is a fault on the emulator and gives an unspecified value on a GPU.
 #if VM_EMULATOR
 #define VM_CHECK_DIVISOR(b) \
   if ((b) == 0) vm_emulator_fault("division", place, "division by zero")
@@ -80,6 +77,9 @@ VM_FUNCTION int vm_wrap_mul(int a, int b) { return (int)((unsigned)a * (unsigned
     if (b == -1) return 0;                                                 \
     const type rest = a % b;                                               \
     return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;           \
+  }                                                                        \
+  VM_FUNCTION type vm_ceil_divide(type a, type b VM_PLACE) {               \
+    return vm_floor_divide(a, b VM_AT) + (vm_floor_modulo(a, b VM_AT) != 0 ? 1 : 0); \
   }
 VM_SIGNED_DIVISION(int, )
 VM_SIGNED_DIVISION(long long, long long)
@@ -92,6 +92,10 @@ VM_SIGNED_DIVISION(long long, long long)
   VM_FUNCTION type vm_floor_modulo(type a, type b VM_PLACE) {    \
     VM_CHECK_DIVISOR(b);                                         \
     return a % b;                                                \
+  }                                                              \
+  VM_FUNCTION type vm_ceil_divide(type a, type b VM_PLACE) {     \
+    VM_CHECK_DIVISOR(b);                                         \
+    return a / b + (a % b != 0 ? 1 : 0);                         \
   }
 VM_UNSIGNED_DIVISION(unsigned)
 VM_UNSIGNED_DIVISION(unsigned long long)
@@ -127,10 +131,9 @@ struct vm_operation_max {
   template <class T, class V> VM_FUNCTION V run(V a, V b) { return vm_max_value(a, b); }
   template <class T> VM_FUNCTION unsigned pair(unsigned a, unsigned b) { return vm_pair_max<T>(a, b); }
 };
-struct vm_operation_div {
-  template <class T> VM_FUNCTION float run(float a, float b) { return vm_div_f32(a, b); }
-  template <class T> VM_FUNCTION double run(double a, double b) { return vm_div_f64(a, b); }
-};
+// Floats alone: floor division takes a place.
+VM_FUNCTION float vm_floor_divide(float a, float b VM_PLACE) { return vm_div_f32(a, b); }
+VM_FUNCTION double vm_floor_divide(double a, double b VM_PLACE) { return vm_div_f64(a, b); }
 struct vm_operation_and {
   template <class T, class V> VM_FUNCTION V run(V a, V b) { return a & b; }
 };
@@ -150,7 +153,8 @@ struct vm_operation_shl {
 struct vm_operation_shr {
   template <class T, class V> VM_FUNCTION V run(V a, V b) {
     typedef typename vm_wrapping<V>::type bits;
-    return a >> ((bits)b >= (bits)T::bits ? 8 * (int)sizeof(V) - 1 : (int)b);
+    if ((bits)b < (bits)T::bits) return a >> (int)b;
+    return T::kind == vm_kind_signed ? a >> (8 * (int)sizeof(V) - 1) : (V)0;
   }
 };
 

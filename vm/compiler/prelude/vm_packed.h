@@ -1,6 +1,6 @@
 // Operations on whole words: bits, bytes, and pairs of f16 or bf16 (T below), the lower half first.
-// Each rounds once, to nearest even, and overflows to infinity. min and max give NaN where either
-// operand is NaN, and -0 is less than +0.
+// Each rounds once, to nearest even, and overflows to infinity. min and max give the other operand
+// where one is NaN, and -0 is less than +0.
 #pragma once
 
 // Any function of three bits, bit by bit: bit 4a + 2b + c of `Table` is the result.
@@ -119,8 +119,8 @@ template <class T> VM_FUNCTION unsigned vm_pair_fma(unsigned a, unsigned b, unsi
 VM_PAIR(add, "add.rn", 1)
 VM_PAIR(sub, "sub.rn", 2)
 VM_PAIR(mul, "mul.rn", 3)
-VM_PAIR(min, "min.NaN", 0)
-VM_PAIR(max, "max.NaN", 0)
+VM_PAIR(min, "min", 0)
+VM_PAIR(max, "max", 0)
 #undef VM_PAIR
 #else
 VM_FUNCTION float vm_min_value(float a, float b);

@@ -61,6 +61,13 @@ VM_FUNCTION void vm_set_code(vm_register<T, N>& target, int k, typename T::code 
   }
 }
 
+// All bits 0: elements are set in it one by one without regard to what the registers held.
+template <class T, int N> VM_FUNCTION vm_register<T, N> vm_zero() {
+  vm_register<T, N> result;
+  VM_UNROLL for (int i = 0; i < result.count; i++) result.words[i] = 0;
+  return result;
+}
+
 // One element from its bits: how constants are written, `vm_constant<vm_f16>(0x3c00)`.
 template <class T> VM_FUNCTION vm_register<T, 1> vm_constant(unsigned long long code) {
   vm_register<T, 1> result;
@@ -79,6 +86,7 @@ VM_FUNCTION void vm_fill(vm_register<T, N>& target, const vm_register<T, 1>& sou
     VM_UNROLL for (int i = 0; i < target.count; i++) target.words[i] = word;
   } else {
     const typename T::code code = vm_get_code(source, 0);
+    target = vm_zero<T, N>();
     VM_UNROLL for (int k = 0; k < N; k++) vm_set_code(target, k, code);
   }
 }
@@ -98,7 +106,7 @@ template <int... Slots, class T, int N, int M>
 VM_FUNCTION void vm_pick(vm_register<T, M>& target, const vm_register<T, N>& source) {
   static_assert(sizeof...(Slots) == M, "one source slot for each slot of the target");
   static_assert(((Slots >= 0 && Slots < N) && ...), "a source slot that is not there");
-  vm_register<T, M> result;  // `target` may be `source`
+  vm_register<T, M> result = vm_zero<T, M>();  // `target` may be `source`
   int k = 0;
   ((vm_set_code(result, k, vm_get_code(source, Slots)), k++), ...);
   target = result;

@@ -1,0 +1,681 @@
+"""Machine level to C++: one prelude call for each instruction, plain C++ for the rest.
+
+The same text compiles for GPUs and for the emulator. Integers and truth values that are scalars or
+per-thread values are C++ variables; every other register tensor is a `vm_register<T, N>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from vm.compiler.rewrite import is_per_thread
+from vm.errors import InternalError, Origin
+from vm.isa import asynchronous, control, debugging, elementwise, lanes, memory, nvidia, registers
+from vm.isa import synchronization as sync
+from vm.isa.dtypes import DType
+from vm.isa.instruction import INSTRUCTIONS, Instruction
+from vm.isa.kernel import Kernel
+from vm.isa.types import GlobalType, Immediate, ScalarType, Tile, Value
+
+_PLAIN = {
+    "i32": "int", "u32": "unsigned", "i64": "long long", "u64": "unsigned long long",
+    "bool": "bool",
+}  # fmt: skip
+# Ids of named barriers from the last down belong to the compiler: one for each group.
+_LAST_BARRIER = 15
+
+_EMITTERS: dict[type[Instruction], Callable[[Any, Any], Iterator[str]]] = {}
+
+
+def emits(*kinds: type[Instruction]) -> Callable:
+    """Registers how instructions of these kinds are written."""
+
+    def register(function: Callable) -> Callable:
+        for kind in kinds:
+            _EMITTERS[kind] = function
+        return function
+
+    return register
+
+
+def emit(kernel: Kernel, shared_bytes: int, blocks_per_multiprocessor: int = 1) -> str:
+    """The C++ text of a kernel of the machine level."""
+    return _Emitter(kernel).text(shared_bytes, blocks_per_multiprocessor)
+
+
+def is_plain(type_: Any) -> bool:
+    """Whether a value of this type is a C++ number."""
+    scalar = isinstance(type_, ScalarType) or is_per_thread(type_)
+    return scalar and type_.dtype.name in _PLAIN
+
+
+def tag(dtype: DType) -> str:
+    """The prelude's name of an element type."""
+    if dtype.kind == "float" and dtype.bits <= 8:
+        return f"vm_float<{dtype.bits}, {dtype.exponent_bits}, {dtype.mantissa_bits}>"
+    return f"vm_{dtype.name}"
+
+
+class _Emitter:
+    def __init__(self, kernel: Kernel):
+        self.kernel = kernel
+        self.names: dict[Value, str] = {}
+        self.lines: list[str] = []
+        self.indent = "  "
+        self.said: tuple[str, int] | None = None
+        self.groups: dict[str, int] = {}
+        self.first_thread = 0
+
+    def text(self, shared_bytes: int, blocks: int) -> str:
+        kernel = self.kernel
+        parameters = ", ".join(self.parameter(p) for p in (*pointers(kernel), *kernel.sizes,
+                                                           *scalars(kernel)))  # fmt: skip
+        self.block(kernel.body)
+        head = [
+            f"// {kernel.name}: emitted from the program of that name",
+            '#include "vm.h"',
+            "",
+            f"VM_KERNEL({kernel_symbol(kernel)}, {kernel.threads}, {blocks})({parameters}) {{",
+            f"  VM_SHARED({shared_bytes});",
+        ]
+        return "\n".join([*head, *self.lines, "}", ""])
+
+    def parameter(self, value: Value) -> str:
+        name = self.name(value)
+        type_ = value.type
+        if isinstance(type_, GlobalType):
+            const = "const " if type_.access == "in" else ""
+            return f"{const}unsigned char* {name}"
+        if is_plain(type_):
+            return f"{_PLAIN[type_.dtype.name]} {name}"
+        return f"vm_register<{tag(type_.dtype)}, 1> {name}"
+
+    # --- statements ---
+    def block(self, statements: list[Instruction]) -> None:
+        for instruction in statements:
+            self.comment(instruction.origin)
+            emitter = self.emitter(type(instruction))
+            for line in emitter(self, instruction):
+                self.lines.append(self.indent + line)
+
+    def nested(self, statements: list[Instruction]) -> None:
+        outer, self.indent = self.indent, self.indent + "  "
+        self.block(statements)
+        self.indent = outer
+
+    def emitter(self, kind: type[Instruction]) -> Callable:
+        for base in kind.__mro__:
+            if base in _EMITTERS:
+                return _EMITTERS[base]
+        raise InternalError(f"nothing says how `{kind.opcode}` is written in C++")
+
+    def comment(self, origin: Origin) -> None:
+        """The line of the program that what follows comes from, once."""
+        place = (origin.file, origin.line)
+        if origin.line < 1 or place == self.said:
+            return
+        self.said = place
+        text = origin.text_line().strip()
+        # A backslash at its end would carry the comment to the next line.
+        printable = "".join(c if c.isprintable() and c != "\\" else " " for c in text)
+        self.lines.append(f"{self.indent}// {origin.line}: {printable}")
+
+    # --- values ---
+    def name(self, value: Value) -> str:
+        if value not in self.names:
+            stem = value.name if value.name else "t"
+            self.names[value] = f"{stem}_{len(self.names)}"
+        return self.names[value]
+
+    def declare(self, value: Value) -> str:
+        """The declaration of a value without its initializer."""
+        if is_plain(value.type):
+            return f"{_PLAIN[value.type.dtype.name]} {self.name(value)}"
+        return f"{register_type(value.type)} {self.name(value)}"
+
+    def target(self, instruction: Instruction) -> tuple[list[str], str]:
+        """(the declaration that comes first, the name) of a result that is a register."""
+        value = instruction.result
+        if value.mutable:
+            return [], self.name(value)
+        return [f"{self.declare(value)};"], self.name(value)
+
+    def plain(self, operand: Any) -> str:
+        """An operand as a C++ number."""
+        if isinstance(operand, Immediate):
+            return literal(operand)
+        if not is_plain(operand.type):
+            return f"vm_get<0>({self.name(operand)})"
+        return self.name(operand)
+
+    def register(self, operand: Any) -> str:
+        """An operand as a register tensor."""
+        if isinstance(operand, Immediate):
+            return constant(operand)
+        if is_plain(operand.type):
+            return f"vm_wrap<{tag(operand.type.dtype)}>({self.name(operand)})"
+        return self.name(operand)
+
+    def words(self, operand: Value) -> str:
+        """The words of a register tensor."""
+        if is_plain(operand.type):
+            return f"(unsigned*)&{self.name(operand)}"
+        return f"{self.name(operand)}.words"
+
+    def assign(self, instruction: Instruction, expression: str) -> str:
+        """The statement that gives a plain result its value."""
+        value = instruction.result
+        if value.mutable:
+            return f"{self.name(value)} = {expression};"
+        return f"const {self.declare(value)} = {expression};"
+
+    def predicate(self, operand: Any) -> str:
+        return "" if operand is None else f", {self.plain(operand)}"
+
+
+def pointers(kernel: Kernel) -> list[Value]:
+    """The parameters in global memory, in the order of the text."""
+    return [p for p in kernel.parameters if isinstance(p.type, GlobalType)]
+
+
+def scalars(kernel: Kernel) -> list[Value]:
+    """The scalar parameters, in the order of the text."""
+    return [p for p in kernel.parameters if isinstance(p.type, ScalarType)]
+
+
+def kernel_symbol(kernel: Kernel) -> str:
+    """The name of the function in the compiled code."""
+    return f"vm_kernel_{kernel.name}"
+
+
+def register_type(type_: Any) -> str:
+    slots = 1 if isinstance(type_, ScalarType) else type_.layout.slots
+    return f"vm_register<{tag(type_.dtype)}, {slots}>"
+
+
+def literal(operand: Immediate) -> str:
+    """A C++ number."""
+    value = operand.value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if operand.dtype is not None and operand.dtype.is_float:
+        raise InternalError("floats are written as registers")
+    value = int(value)
+    suffix = {"i64": "ll", "u64": "ull", "u32": "u"}.get(operand.dtype.name if operand.dtype
+                                                       else "", "")  # fmt: skip
+    if value == -(2**31) and not suffix:
+        return "(-2147483647 - 1)"
+    if value == -(2**63):
+        return "(-9223372036854775807ll - 1)"
+    return f"{value}{suffix}"
+
+
+def constant(operand: Immediate) -> str:
+    """A register of one element."""
+    dtype = operand.dtype
+    code = int(np.asarray(dtype.encode(np.asarray(operand.value, dtype.array))))
+    return f"vm_constant<{tag(dtype)}>(0x{code:x})"
+
+
+# --- arithmetic ---
+_INFIX = {
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "and": "&&", "or": "||",
+    "bit_and": "&", "bit_or": "|", "bit_xor": "^",
+}  # fmt: skip
+_WRAPPING = {"add": "+", "sub": "-", "mul": "*"}
+_PREFIX = {"not": "!", "bit_not": "~"}
+# Where the prelude's name is not the opcode.
+_CALLS = {
+    "bit_and": "and", "bit_or": "or", "bit_xor": "xor", "bit_not": "not",
+}  # fmt: skip
+
+
+@emits(elementwise.Elementwise)
+def _arithmetic(e: _Emitter, i: elementwise.Elementwise) -> Iterator[str]:
+    operands = [getattr(i, name) for name in i.fields]
+    plain = all(isinstance(o, Immediate) or is_plain(o.type) for o in operands)
+    floats = any(o.type is not None and o.type.dtype.is_float for o in operands)
+    if is_plain(i.result.type) and plain and not floats:
+        yield e.assign(i, _plain_arithmetic(e, i, operands))
+        return
+    name = _CALLS.get(i.opcode, i.opcode)
+    if i.opcode == "div" and not i.kind.is_float:
+        name = "floordiv"
+    arguments = ", ".join(e.register(operand) for operand in operands)
+    if is_plain(i.result.type):
+        # A comparison of tensors with one slot in each thread: the result is a C++ number.
+        temporary = f"{e.name(i.result)}_register"
+        yield f"{register_type(i.result.type)} {temporary};"
+        yield f"vm_{name}({temporary}, {arguments});"
+        yield e.assign(i, f"vm_get<0>({temporary})")
+        return
+    declaration, target = e.target(i)
+    yield from declaration
+    yield f"vm_{name}({target}, {arguments});"
+
+
+def _plain_arithmetic(e: _Emitter, i: elementwise.Elementwise, operands: list[Any]) -> str:
+    texts = [e.plain(operand) for operand in operands]
+    opcode, kind = i.opcode, i.kind
+    if opcode in _INFIX:
+        return f"{texts[0]} {_INFIX[opcode]} {texts[1]}"
+    if opcode in _PREFIX:
+        return f"{_PREFIX[opcode]}{texts[0]}"
+    if opcode == "where":
+        return f"{texts[0]} ? {texts[1]} : {texts[2]}"
+    if opcode in _WRAPPING and kind.kind == "unsigned":
+        return f"{texts[0]} {_WRAPPING[opcode]} {texts[1]}"
+    divisor = operands[1].value if len(operands) > 1 and isinstance(operands[1], Immediate) else 0
+    if opcode in ("div", "mod") and divisor > 0 and divisor & (divisor - 1) == 0:
+        # Shifts and masks floor, for negative numbers too.
+        shift = divisor.bit_length() - 1
+        return f"{texts[0]} >> {shift}" if opcode == "div" else f"{texts[0]} & {divisor - 1}"
+    if opcode in ("div", "mod") and divisor > 0 and kind.kind == "unsigned":
+        return f"{texts[0]} {'/' if opcode == 'div' else '%'} {texts[1]}"
+    return f"vm_index_{opcode}<{_PLAIN[kind.name]}>({', '.join(texts)})"
+
+
+@emits(registers.Cast)
+def _cast(e: _Emitter, i: registers.Cast) -> Iterator[str]:
+    source = i.x.type
+    if is_plain(i.result.type) and (isinstance(i.x, Immediate) or is_plain(source)):
+        kinds = {source.dtype.name, i.dtype.name}
+        if i.dtype.name == "bool":
+            yield e.assign(i, f"{e.plain(i.x)} != 0")
+        elif i.overflow == "saturate" and not kinds <= {"bool", *_widening(source.dtype, i.dtype)}:
+            yield e.assign(
+                i, f"vm_index_cast<{_PLAIN[i.dtype.name]}, {_PLAIN[source.dtype.name]}>"
+                f"({e.plain(i.x)})",
+            )  # fmt: skip
+        else:
+            yield e.assign(i, f"({_PLAIN[i.dtype.name]}){e.plain(i.x)}")
+        return
+    mode = "<vm_overflow_ieee>" if i.overflow == "ieee" else ""
+    if is_plain(i.result.type):
+        temporary = f"{e.name(i.result)}_register"
+        yield f"{register_type(i.result.type)} {temporary};"
+        yield f"vm_cast{mode}({temporary}, {e.register(i.x)});"
+        yield e.assign(i, f"vm_get<0>({temporary})")
+        return
+    declaration, target = e.target(i)
+    yield from declaration
+    yield f"vm_cast{mode}({target}, {e.register(i.x)});"
+
+
+def _widening(source: DType, target: DType) -> set[str]:
+    """Both names where every value of the source is one of the target."""
+    fits = target.min <= source.min and source.max <= target.max
+    return {source.name, target.name} if fits else set()
+
+
+# --- registers ---
+@emits(lanes.ThreadIndex)
+def _thread_index(e: _Emitter, i: lanes.ThreadIndex) -> Iterator[str]:
+    first = f" - {e.first_thread}u" if e.first_thread else ""
+    yield e.assign(i, f"(unsigned)VM_THREAD{first}")
+
+
+@emits(control.Copy, lanes.Spread, lanes.Uniform)
+def _copy(e: _Emitter, i: Any) -> Iterator[str]:
+    if is_plain(i.result.type):
+        yield e.assign(i, e.plain(i.x))
+        return
+    declaration, target = e.target(i)
+    yield from declaration
+    source = e.register(i.x)
+    slots = 1 if isinstance(i.result.type, ScalarType) else i.result.type.layout.slots
+    yield f"{target} = {source};" if slots > 1 or not isinstance(i.x, Immediate) else (
+        f"vm_fill({target}, {source});"
+    )
+
+
+@emits(lanes.Undefined)
+def _undefined(e: _Emitter, i: lanes.Undefined) -> Iterator[str]:
+    declaration, _ = e.target(i)
+    yield from declaration
+
+
+@emits(registers.Fill)
+def _fill(e: _Emitter, i: registers.Fill) -> Iterator[str]:
+    if is_plain(i.result.type):
+        yield e.assign(i, e.plain(i.value))
+        return
+    declaration, target = e.target(i)
+    yield from declaration
+    yield f"vm_fill({target}, {e.register(i.value)});"
+
+
+@emits(registers.View)
+def _view(e: _Emitter, i: registers.View) -> Iterator[str]:
+    if is_plain(i.result.type):
+        temporary = f"{e.name(i.result)}_register"
+        yield f"{register_type(i.result.type)} {temporary};"
+        yield f"vm_view({temporary}, {e.register(i.x)});"
+        yield e.assign(i, f"vm_get<0>({temporary})")
+        return
+    declaration, target = e.target(i)
+    yield from declaration
+    yield f"vm_view({target}, {e.register(i.x)});"
+
+
+@emits(lanes.Pick)
+def _pick(e: _Emitter, i: lanes.Pick) -> Iterator[str]:
+    if is_plain(i.result.type):
+        yield e.assign(
+            i, e.plain(i.x) if is_plain(i.x.type) else f"vm_get<{i.slots[0]}>({e.name(i.x)})"
+        )
+        return
+    declaration, target = e.target(i)
+    yield from declaration
+    identity = i.slots == tuple(range(i.x.type.layout.slots))
+    if identity:
+        yield f"{target} = {e.register(i.x)};"
+    elif len(set(i.slots)) == 1 and i.x.type.layout.slots == 1:
+        yield f"vm_fill({target}, {e.register(i.x)});"
+    else:
+        yield f"vm_pick<{', '.join(map(str, i.slots))}>({target}, {e.register(i.x)});"
+
+
+@emits(lanes.SlotConstants)
+def _slot_constants(e: _Emitter, i: lanes.SlotConstants) -> Iterator[str]:
+    codes = i.dtype.encode(np.asarray(i.values, i.dtype.array))
+    if is_plain(i.result.type):
+        yield e.assign(i, literal(Immediate(i.values[0], i.dtype)))
+        return
+    declaration, target = e.target(i)
+    yield from declaration
+    for slot, code in enumerate(codes):
+        yield f"vm_set_code({target}, {slot}, 0x{int(code):x});"
+
+
+# --- control ---
+@emits(control.If)
+def _if(e: _Emitter, i: control.If) -> Iterator[str]:
+    e.lines.append(f"{e.indent}if ({e.plain(i.condition)}) {{")
+    e.nested(i.then)
+    if i.otherwise:
+        e.lines.append(f"{e.indent}}} else {{")
+        e.nested(i.otherwise)
+    yield "}"
+
+
+@emits(control.For)
+def _for(e: _Emitter, i: control.For) -> Iterator[str]:
+    start, stop, step = (e.plain(o) for o in (i.start, i.stop, i.step))
+    name, kind = e.name(i.variable), _PLAIN[i.variable.type.dtype.name]
+    if i.unroll == control.FULL:
+        e.lines.append(f"{e.indent}VM_UNROLL")
+    elif isinstance(i.unroll, int):
+        e.lines.append(f"{e.indent}VM_UNROLL_BY({i.unroll})")
+    if isinstance(i.step, Immediate):
+        goes_on = f"{name} {'<' if i.step.value > 0 else '>'} {stop}"
+    else:
+        goes_on = f"{step} > 0 ? {name} < {stop} : {name} > {stop}"
+    e.lines.append(f"{e.indent}for ({kind} {name} = {start}; {goes_on}; {name} += {step}) {{")
+    e.nested(i.body)
+    yield "}"
+
+
+@emits(control.While)
+def _while(e: _Emitter, i: control.While) -> Iterator[str]:
+    e.lines.append(f"{e.indent}while (true) {{")
+    e.nested(i.body)
+    yield "}"
+
+
+@emits(control.Group)
+def _group(e: _Emitter, i: control.Group) -> Iterator[str]:
+    width = e.kernel.warp_width
+    first, last = i.first_warp * width, (i.first_warp + i.warps) * width
+    e.groups[i.name] = len(e.groups)
+    low = f"VM_THREAD >= {first} && " if first else ""
+    e.lines.append(f"{e.indent}if ({low}VM_THREAD < {last}) {{  // group {i.name}")
+    e.first_thread = first
+    e.nested(i.body)
+    e.first_thread = 0
+    yield "}"
+
+
+@emits(control.Declare)
+def _declare(e: _Emitter, i: control.Declare) -> Iterator[str]:
+    yield f"{e.declare(i.variable)};"
+
+
+@emits(control.Jump)
+def _jump(e: _Emitter, i: control.Jump) -> Iterator[str]:
+    yield f"{i.kind};"
+
+
+@emits(sync.Exit)
+def _exit(e: _Emitter, i: sync.Exit) -> Iterator[str]:
+    yield "return;"
+
+
+# --- blocks and barriers ---
+@emits(sync.BlockIndex, sync.GridSize)
+def _coordinates(e: _Emitter, i: Any) -> Iterator[str]:
+    macro = "VM_BLOCK_INDEX" if isinstance(i, sync.BlockIndex) else "VM_GRID_SIZE"
+    for axis, value in enumerate(i.results):
+        yield f"const {e.declare(value)} = {macro}({axis});"
+
+
+@emits(sync.Synchronize)
+def _synchronize(e: _Emitter, i: sync.Synchronize) -> Iterator[str]:
+    group = i.scope.group
+    if group is None:
+        yield "vm_synchronize();"
+    elif i.scope.warps == 1:
+        yield "vm_synchronize_warp();"
+    else:
+        yield f"vm_barrier({_LAST_BARRIER - e.groups[group]}, {i.scope.threads});"
+
+
+@emits(sync.Barrier)
+def _barrier(e: _Emitter, i: sync.Barrier) -> Iterator[str]:
+    name = "vm_barrier_arrive" if i.arrive else "vm_barrier"
+    yield f"{name}({i.id}, {i.warps * e.kernel.warp_width});"
+
+
+@emits(asynchronous.CommitAsync)
+def _commit(e: _Emitter, i: asynchronous.CommitAsync) -> Iterator[str]:
+    yield "vm_commit_async();"
+
+
+@emits(asynchronous.WaitAsync)
+def _wait(e: _Emitter, i: asynchronous.WaitAsync) -> Iterator[str]:
+    yield f"vm_wait_async<{i.pending}>();"
+
+
+# --- memory ---
+@emits(memory.SharedAllocate)
+def _shared(e: _Emitter, i: memory.SharedAllocate) -> Iterator[str]:
+    yield (
+        f"// {i.result.name or 'scratch'}: {i.dtype.name}{list(i.shape)} in shared memory from "
+        f"byte {i.address}"
+    )
+
+
+@emits(memory.GlobalView)
+def _global_view(e: _Emitter, i: memory.GlobalView) -> Iterator[str]:
+    base, value = e.name(i.base.base), i.result
+    const = "const " if value.type.access == "in" else ""
+    offset = "0" if i.offset is None else e.plain(i.offset)
+    yield (
+        f"{const}unsigned char* const {e.name(value)} = "
+        f"{base} + (long long){offset} * {i.dtype.bits} / 8;"
+    )
+
+
+def _address(e: _Emitter, tile: Tile, offset: Any, plus: int) -> str:
+    moved = f" + {plus}" if plus else ""
+    return f"{e.name(tile.base)} + {e.plain(offset)}{moved}"
+
+
+def _plus(e: _Emitter, address: Any, plus: int) -> str:
+    moved = f" + {plus}u" if plus else ""
+    return f"(unsigned){e.plain(address)}{moved}"
+
+
+def _partial(e: _Emitter, i: Instruction) -> Iterator[str]:
+    """What comes before an instruction that replaces part of x: its result begins as x."""
+    if i.result is i.x:
+        return
+    declaration, target = e.target(i)
+    yield from declaration
+    yield f"{target} = {e.register(i.x)};"
+
+
+def _cache(i: Any) -> str:
+    return "" if i.cache == "default" else f", vm_cache_{i.cache}"
+
+
+@emits(nvidia.LoadGlobal)
+def _load_global(e: _Emitter, i: nvidia.LoadGlobal) -> Iterator[str]:
+    yield from _partial(e, i)
+    yield (
+        f"vm_load_global<{i.bytes}{_cache(i)}>({e.words(i.result)}, {i.at}, "
+        f"{_address(e, i.base, i.offset, i.plus)}{e.predicate(i.predicate)});"
+    )
+
+
+@emits(nvidia.StoreGlobal)
+def _store_global(e: _Emitter, i: nvidia.StoreGlobal) -> Iterator[str]:
+    yield (
+        f"vm_store_global<{i.bytes}{_cache(i)}>({_address(e, i.base, i.offset, i.plus)}, "
+        f"{e.words(i.x)}, {i.at}{e.predicate(i.predicate)});"
+    )
+
+
+@emits(nvidia.LoadShared)
+def _load_shared(e: _Emitter, i: nvidia.LoadShared) -> Iterator[str]:
+    yield from _partial(e, i)
+    yield (
+        f"vm_load_shared<{i.bytes}>({e.words(i.result)}, {i.at}, {_plus(e, i.address, i.plus)}"
+        f"{e.predicate(i.predicate)});"
+    )
+
+
+@emits(nvidia.StoreShared)
+def _store_shared(e: _Emitter, i: nvidia.StoreShared) -> Iterator[str]:
+    yield (
+        f"vm_store_shared<{i.bytes}>({_plus(e, i.address, i.plus)}, {e.words(i.x)}, {i.at}"
+        f"{e.predicate(i.predicate)});"
+    )
+
+
+@emits(nvidia.LoadGlobalBits)
+def _load_global_bits(e: _Emitter, i: nvidia.LoadGlobalBits) -> Iterator[str]:
+    yield from _partial(e, i)
+    yield (
+        f"vm_load_bits_global({e.name(i.result)}, {i.slot}, {e.name(i.base.base)}, "
+        f"{e.plain(i.bit)}{e.predicate(i.predicate)});"
+    )
+
+
+@emits(nvidia.StoreGlobalBits)
+def _store_global_bits(e: _Emitter, i: nvidia.StoreGlobalBits) -> Iterator[str]:
+    yield (
+        f"vm_store_bits_global({e.name(i.base.base)}, {e.plain(i.bit)}, {e.register(i.x)}, "
+        f"{i.slot}{e.predicate(i.predicate)});"
+    )
+
+
+@emits(nvidia.LoadSharedBits)
+def _load_shared_bits(e: _Emitter, i: nvidia.LoadSharedBits) -> Iterator[str]:
+    yield from _partial(e, i)
+    yield (
+        f"vm_load_bits_shared({e.name(i.result)}, {i.slot}, 0u, {e.plain(i.bit)}"
+        f"{e.predicate(i.predicate)});"
+    )
+
+
+@emits(nvidia.StoreSharedBits)
+def _store_shared_bits(e: _Emitter, i: nvidia.StoreSharedBits) -> Iterator[str]:
+    yield (
+        f"vm_store_bits_shared(0u, {e.plain(i.bit)}, {e.register(i.x)}, {i.slot}"
+        f"{e.predicate(i.predicate)});"
+    )
+
+
+@emits(nvidia.CopyAsync)
+def _copy_async(e: _Emitter, i: nvidia.CopyAsync) -> Iterator[str]:
+    yield (
+        f"vm_copy_async<{i.bytes}>({_plus(e, i.address, i.plus)}, "
+        f"{_address(e, i.base, i.offset, 0)}{e.predicate(i.predicate)});"
+    )
+
+
+@emits(nvidia.LoadMatrix)
+def _load_matrix(e: _Emitter, i: nvidia.LoadMatrix) -> Iterator[str]:
+    yield from _partial(e, i)
+    transposed = "true" if i.transposed else "false"
+    yield (
+        f"vm_ldmatrix<{i.count}, {transposed}>({e.words(i.result)} + {i.at}, "
+        f"{_plus(e, i.address, i.plus)});"
+    )
+
+
+@emits(nvidia.MatrixMultiply)
+def _matrix_multiply(e: _Emitter, i: nvidia.MatrixMultiply) -> Iterator[str]:
+    if i.result is not i.c:
+        declaration, target = e.target(i)
+        yield from declaration
+        yield f"{target} = {e.register(i.c)};"
+    shape = "_".join(i.fragment.split("_")[:2])
+    kinds = ", ".join(tag(o.type.dtype) for o in (i.a, i.b, i.c))
+    places = [_word_range(e, o, at) for o, at in ((i.result, i.at_c), (i.a, i.at_a), (i.b, i.at_b))]
+    setup = [line for line, _ in places if line]
+    call = f"vm_{shape}<{kinds}>({', '.join(text for _, text in places)});"
+    if setup:
+        yield "{ " + " ".join(setup) + f" {call} }}"
+    else:
+        yield call
+
+
+def _word_range(e: _Emitter, operand: Value, at: tuple[int, ...]) -> tuple[str, str]:
+    """(what comes first, the pointer) for words that an instruction takes as neighbours."""
+    words = e.words(operand)
+    if at == tuple(range(at[0], at[0] + len(at))):
+        return "", f"{words} + {at[0]}"
+    name = f"{e.name(operand)}_words"
+    listed = ", ".join(f"{words}[{w}]" for w in at)
+    return f"const unsigned {name}[] = {{{listed}}};", name
+
+
+@emits(nvidia.ShuffleXor)
+def _shuffle(e: _Emitter, i: nvidia.ShuffleXor) -> Iterator[str]:
+    if is_plain(i.result.type):
+        temporary = f"{e.name(i.result)}_register"
+        yield f"{register_type(i.result.type)} {temporary};"
+        yield f"vm_shuffle_xor({temporary}, {e.register(i.x)}, {i.mask});"
+        yield e.assign(i, f"vm_get<0>({temporary})")
+        return
+    declaration, target = e.target(i)
+    yield from declaration
+    yield f"vm_shuffle_xor({target}, {e.register(i.x)}, {i.mask});"
+
+
+# --- debugging ---
+@emits(debugging.Print)
+def _print(e: _Emitter, i: debugging.Print) -> Iterator[str]:
+    label = "".join(c if c.isalnum() or c in " _-=:.,()[]" else "?" for c in i.label)
+    yield f'vm_print("{label}", {e.register(i.x)});'
+
+
+@emits(debugging.Assert)
+def _assert(e: _Emitter, i: debugging.Assert) -> Iterator[str]:
+    yield f"vm_assert_all({e.register(i.condition)});"
+
+
+def unwritten() -> list[str]:
+    """Opcodes of the machine level that nothing here writes: for the completeness test."""
+    return sorted(
+        opcode
+        for opcode, kind in INSTRUCTIONS.items()
+        if opcode.startswith("nv.") and not any(base in _EMITTERS for base in kind.__mro__)
+    )
+
+

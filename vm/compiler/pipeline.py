@@ -1,0 +1,116 @@
+"""The way of a kernel from what an author wrote to C++: the list of passes, top to bottom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vm.compiler.emit import emit, kernel_symbol, pointers, scalars
+from vm.compiler.facts import ALIGNED
+from vm.compiler.layouts import infer_layouts
+from vm.compiler.selection import Choice, select
+from vm.compiler.shared_memory import plan_shared, planned_bytes
+from vm.compiler.targets.nvidia import TARGETS as NVIDIA_TARGETS
+from vm.compiler.targets.target import Target
+from vm.errors import fail
+from vm.isa.instruction import nearest
+from vm.isa.kernel import Kernel
+from vm.isa.printer import format_expression
+from vm.isa.verify import verify
+from vm.runtime.manifest import Manifest, PointerArgument, ScalarArgument, SizeArgument
+
+TARGETS: dict[str, Target] = {**NVIDIA_TARGETS}
+
+# The names of the stages, as `vm compile --after` takes them.
+STAGES = ("instantiate", "layouts", "shared", "select")
+
+
+def target(name: str) -> Target:
+    """The target of that name; raises E0702 for one that is not there."""
+    if name not in TARGETS:
+        close = nearest(name, TARGETS)
+        raise fail(
+            "E0702", f"there is no target {name}", None,
+            fix=f"did you mean {close}?" if close else f"one of: {', '.join(TARGETS)}",
+        )  # fmt: skip
+    return TARGETS[name]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A kernel of the machine level, and what the passes have to say of it."""
+
+    kernel: Kernel
+    target: Target
+    variant: str
+    shared_bytes: int
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """C++ and what a launch of it needs to know."""
+
+    source: str
+    manifest: Manifest
+    lowered: Lowered
+
+
+def stages(kernel: Kernel, target: Target, variant: str = ALIGNED) -> dict[str, Kernel]:
+    """The kernel after each pass, by the pass's name."""
+    found = {"instantiate": kernel}
+    found["layouts"] = infer_layouts(found["instantiate"])
+    found["shared"] = plan_shared(found["layouts"], target.shared_bytes)
+    found["select"] = select(
+        found["shared"], target, planned_bytes(found["shared"]), variant
+    ).kernel
+    return found
+
+
+def lower(kernel: Kernel, target: Target, variant: str = ALIGNED) -> Lowered:
+    """The kernel at the machine level of a target; raises `VmError` for what it cannot do."""
+    planned = plan_shared(infer_layouts(kernel), target.shared_bytes)
+    selected = select(planned, target, planned_bytes(planned), variant)
+    verify(selected.kernel, target.shared_bytes)
+    return Lowered(
+        selected.kernel, target, variant, selected.shared_bytes, tuple(selected.choices)
+    )
+
+
+def compile_source(
+    kernel: Kernel, target: Target, variant: str = ALIGNED, blocks_per_multiprocessor: int = 1
+) -> Emitted:
+    """The C++ of a kernel for a target."""
+    lowered = lower(kernel, target, variant)
+    source = emit(lowered.kernel, lowered.shared_bytes, blocks_per_multiprocessor)
+    return Emitted(source, manifest_of(lowered), lowered)
+
+
+def manifest_of(lowered: Lowered) -> Manifest:
+    """What the compiled kernel expects of its caller."""
+    kernel = lowered.kernel
+    return Manifest(
+        program=kernel.name,
+        kernel=kernel_symbol(kernel),
+        pointers=tuple(
+            PointerArgument(
+                p.name, p.type.dtype.name, tuple(_text(e) for e in p.type.shape), p.type.access,
+                alignment=1,
+                strides=None if p.type.strides is None else tuple(map(_text, p.type.strides)),
+            )
+            for p in pointers(kernel)
+        ),
+        sizes=tuple(SizeArgument(size.name) for size in kernel.sizes),
+        scalars=tuple(ScalarArgument(s.name, s.type.dtype.name) for s in scalars(kernel)),
+        threads=kernel.threads,
+        shared_bytes=lowered.shared_bytes,
+        facts=tuple(_text(fact) for fact in kernel.where if not _is_alignment(fact)),
+    )
+
+
+def _text(extent: Any) -> str:
+    return str(extent) if isinstance(extent, int) else format_expression(extent)
+
+
+def _is_alignment(fact: Any) -> bool:
+    return getattr(fact, "function", None) == "aligned"
