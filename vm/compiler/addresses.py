@@ -25,6 +25,7 @@ from vm.isa.elementwise import (
     CeilDivide,
     Divide,
     Equal,
+    GreaterEqual,
     Less,
     Maximum,
     Minimum,
@@ -34,11 +35,11 @@ from vm.isa.elementwise import (
     Subtract,
 )
 from vm.isa.lanes import Spread, ThreadIndex
-from vm.isa.types import INDEX, GlobalType, Immediate, Tile, Value
+from vm.isa.types import INDEX, GlobalType, Immediate, Tile, Value, whole_tile
 from vm.layouts import RegisterLayout
 from vm.layouts.memory import MemoryLayout
 
-U32, I64 = dtype("u32"), dtype("i64")
+I64 = dtype("i64")
 WIDEST_BYTES = 16
 
 _OPERATORS = {"+": Add, "-": Subtract, "*": Multiply, "/": Divide, "%": Modulo}
@@ -73,7 +74,8 @@ class AddressWriter(Rewriter):
 
     # --- arithmetic ---
     def add(self, *terms: Any) -> Any:
-        """The sum, those terms first that are known in outer blocks, so that they are hoisted."""
+        """The sum, those terms first that are known in outer blocks, so that they are hoisted;
+        constants last, so that sums which differ in them share the rest."""
         ordered = sorted(terms, key=self._depth_of)
         total = ordered[0]
         for term in ordered[1:]:
@@ -81,7 +83,7 @@ class AddressWriter(Rewriter):
         return total
 
     def _depth_of(self, operand: Any) -> int:
-        return self._depth.get(operand, 0) if isinstance(operand, Value) else -1
+        return self._depth.get(operand, 0) if isinstance(operand, Value) else 1 << 30
 
     def multiply(self, x: Any, y: Any) -> Any:
         return self.compute(Multiply, x, y)
@@ -127,7 +129,7 @@ class AddressWriter(Rewriter):
 
     # --- threads ---
     def thread(self) -> Value:
-        """The index of the thread in its group: u32, one in each thread."""
+        """The index of the thread in its group: i32, one in each thread."""
         made = self._make(ThreadIndex, {})
         level = 0 if self.scope.group is None else len(self._blocks) - 1
         key = (ThreadIndex, self.scope.group)
@@ -142,7 +144,7 @@ class AddressWriter(Rewriter):
         return value
 
     def digit(self, thread: Any, digit: Digit, threads: int) -> Any:
-        """The digit of a thread number, u32."""
+        """The digit of a thread number, i32."""
         quotient = self.compute(Divide, thread, digit.divisor)
         if digit.divisor * digit.size == threads:
             return quotient
@@ -150,13 +152,13 @@ class AddressWriter(Rewriter):
 
     def thread_index(self, layout: RegisterLayout, thread: Any) -> list[Any]:
         """For each axis the part of the index that depends on the thread: i32 or a constant."""
-        parts: list[Any] = [Immediate(0, U32)] * layout.rank
+        parts: list[Any] = [Immediate(0, INDEX)] * layout.rank
         for digit in thread_digits(layout):
             if digit.axis is not None:
                 value = self.digit(thread, digit, layout.threads)
                 scaled = self.multiply(value, digit.stride)
                 parts[digit.axis] = self.add(parts[digit.axis], scaled)
-        return [self.convert(part, INDEX) for part in parts]
+        return parts
 
     def first_copy(self, layout: RegisterLayout, thread: Any) -> Any:
         """Whether a thread holds the first of several copies; None where there are none."""
@@ -229,6 +231,7 @@ class GlobalAccess:
         self.axes = [a for a, extent in enumerate(tile.extents) if extent is not None]
         self.thread_parts = writer.thread_index(self.layout, writer.thread())
         self.pitches = self._pitches()
+        self.whole = whole_tile(tile.base, tile.origin)
 
     def _pitches(self) -> list[Any]:
         """Bytes (i64) from one index to the next along each axis; None along packed elements."""
@@ -338,10 +341,10 @@ class GlobalAccess:
             whole = self.tile.extents[axis]
             if writer.facts.fits(self.tile.offsets[axis], whole or 1, extent):
                 continue
-            # As unsigned numbers, negative indices are large: one comparison checks both ends.
-            index = writer.convert(self.index(axis, vector), U32)
-            limit = writer.convert(extent, U32)
-            result = writer.both(result, writer.compute(Less, index, limit))
+            index = self.index(axis, vector)
+            if not writer.facts.is_natural(index):
+                result = writer.both(result, writer.compute(GreaterEqual, index, 0))
+            result = writer.both(result, writer.compute(Less, index, extent))
         if isinstance(result, Immediate) and result.value is True:
             return None
         return None if result is None else writer.spread(result)

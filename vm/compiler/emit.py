@@ -314,8 +314,8 @@ def _widening(source: DType, target: DType) -> set[str]:
 # --- registers ---
 @emits(lanes.ThreadIndex)
 def _thread_index(e: _Emitter, i: lanes.ThreadIndex) -> Iterator[str]:
-    first = f" - {e.first_thread}u" if e.first_thread else ""
-    yield e.assign(i, f"(unsigned)VM_THREAD{first}")
+    first = f" - {e.first_thread}" if e.first_thread else ""
+    yield e.assign(i, f"VM_THREAD{first}")
 
 
 @emits(control.Copy, lanes.Spread, lanes.Uniform)

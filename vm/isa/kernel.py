@@ -128,7 +128,11 @@ class _Writer:
             return syntax.Assign(self.names[first], call)
         return syntax.Bind(tuple(self.define(value) for value in instruction.results), call)
 
-    def call(self, instruction: Instruction) -> syntax.Call:
+    def call(self, instruction: Instruction) -> syntax.Expression:
+        if instruction.opcode in RESERVED and instruction.operator is not None:
+            # `and`, `or` and `not` are words of the language: only their operators can be written.
+            operands = tuple(self.operand(operand) for operand in instruction.operands())
+            return syntax.Operation(instruction.operator, operands)
         positional: list[syntax.Expression] = []
         keywords: list[syntax.Keyword] = []
         for name, item in instruction.fields.items():

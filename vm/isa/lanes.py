@@ -15,7 +15,7 @@ from vm.isa.dtypes import dtype
 from vm.isa.instruction import Attribute, Instruction, Operand, describe
 from vm.isa.packing import pack_rows, unpack_rows
 from vm.isa.registers import given_layout
-from vm.isa.types import RegisterType, Type
+from vm.isa.types import RegisterType, ScalarType, Type
 from vm.layouts import RegisterLayout, local, spatial
 
 WORD = dtype("u32")
@@ -56,13 +56,13 @@ def from_words(words: np.ndarray, type_: RegisterType) -> np.ndarray:
 
 
 class ThreadIndex(Instruction, opcode="thread_index"):
-    """The index of each thread within its group, from 0: u32, one in each thread."""
+    """The index of each thread within its group, from 0: i32, one in each thread."""
 
     def check(self) -> Type:
-        return per_thread(self.scope.threads, "u32")
+        return per_thread(self.scope.threads)
 
     def run(self, machine: Any) -> np.ndarray:
-        return np.arange(self.scope.threads, dtype=np.uint32)
+        return np.arange(self.scope.threads, dtype=np.int32)
 
 
 class Undefined(Instruction, opcode="undefined"):
@@ -134,3 +134,55 @@ def require_per_thread(instruction: Instruction, field: str, kinds: tuple[str, .
             field, f"this is {describe(getattr(instruction, field))}",
             fix=f"give it the layout spatial({instruction.scope.threads})",
         )  # fmt: skip
+
+
+class Spread(Instruction, opcode="spread"):
+    """A scalar as a value that each thread has its own copy of."""
+
+    x = Operand("scalar")
+
+    def check(self) -> Type:
+        kind = self.dtype_of(self.x)
+        return per_thread(self.scope.threads, kind.name)
+
+    def run(self, machine: Any) -> np.ndarray:
+        return np.full(self.scope.threads, machine.value(self.x), self.x.type.dtype.array)
+
+
+class Uniform(Instruction, opcode="uniform"):
+    """The value that every thread holds alike, as a scalar; a fault where they differ."""
+
+    x = Operand("register")
+
+    def check(self) -> Type:
+        require_per_thread(self, "x", (self.x.type.dtype.name,))
+        return ScalarType(self.x.type.dtype)
+
+    def run(self, machine: Any) -> Any:
+        value = machine.value(self.x)
+        codes = self.x.type.dtype.encode(value)
+        if (codes != codes[0]).any():
+            raise machine.trap("E0510", "threads hold different values", self, "x")
+        return value[0].item()
+
+
+class SlotConstants(Instruction, opcode="slot_constants"):
+    """Slot k of every thread is `values[k]`."""
+
+    values = Attribute("table")
+    dtype = Attribute("dtype")
+    layout = Attribute("layout")
+
+    def check(self) -> Type:
+        if len(self.values) != self.layout.slots:
+            raise self.refuse("E0304", f"{len(self.values)} values for {self.layout.slots} slots",
+                              "values", "here", fix="one value for each slot")  # fmt: skip
+        return RegisterType(self.dtype, self.layout.shape, self.layout)
+
+    def run(self, machine: Any) -> np.ndarray:
+        result = np.zeros(self.layout.size, self.dtype.array)
+        held = np.broadcast_to(
+            np.asarray(self.values, self.dtype.array), (self.layout.threads, self.layout.slots)
+        )
+        result[self.layout.flat().reshape(-1)] = held.reshape(-1)
+        return result.reshape(self.layout.shape)

@@ -138,7 +138,7 @@ template <class To> VM_FUNCTION unsigned vm_pack_f8(unsigned halves) {
 
 // target[k] = source[k] as a value of To, rounded to nearest even; `Mode` says what becomes of values
 // out of range: vm_cast(target, source), vm_cast<vm_overflow_ieee>(target, source).
-template <vm_overflow Mode = vm_saturate, class To, class From, int N>
+template <vm_overflow Mode = vm_overflow_saturate, class To, class From, int N>
 VM_FUNCTION void vm_cast(vm_register<To, N>& target, const vm_register<From, N>& source) {
   constexpr bool to_half = vm_is<To, vm_f16> || vm_is<To, vm_bf16>;
   constexpr bool small_integer = vm_is_integer<From> && From::bits <= 8;
@@ -169,7 +169,7 @@ VM_FUNCTION void vm_cast(vm_register<To, N>& target, const vm_register<From, N>&
       const unsigned short pair = (unsigned short)(source.words[k / 4] >> (8 * (k % 4)));
       asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(target.words[k / 2]) : "h"(pair));
     }
-  } else if constexpr ((vm_is<To, vm_f8e4m3> || vm_is<To, vm_f8e5m2>) && Mode == vm_saturate &&
+  } else if constexpr ((vm_is<To, vm_f8e4m3> || vm_is<To, vm_f8e5m2>) && Mode == vm_overflow_saturate &&
                        vm_is_narrow_float<From> && From::bits >= 16) {
     VM_UNROLL for (int k = 0; k < N; k += 2) {
       unsigned pair;

@@ -7,7 +7,7 @@
 //                        where one is NaN)
 //   floats               vm_exp vm_exp2 vm_log vm_log2 vm_sqrt vm_rsqrt vm_tanh vm_sin vm_cos
 //                        vm_floor vm_ceil vm_round
-//   integers             vm_mod vm_ceil_div vm_shl vm_shr (the remainder has the divisor's sign; shifting by
+//   integers             vm_floordiv (as vm_div) vm_mod vm_ceil_div vm_shl vm_shr (the remainder has the divisor's sign; shifting by
 //                        the number of bits or more leaves nothing, or the sign)
 //   integers and bool    vm_and vm_or vm_xor vm_not
 //   any type, into bool  vm_eq vm_ne vm_lt vm_le vm_gt vm_ge (all but `ne` are false with NaN)
@@ -36,7 +36,7 @@ VM_FUNCTION typename T::code vm_code(typename T::value value) {
 template <int K, class T, int N>
 VM_FUNCTION void vm_set(vm_register<T, N>& target, typename T::value value) {
   static_assert(K < N, "an element that is not there");
-  vm_set_code(target, K, vm_code<T, vm_saturate>(value));
+  vm_set_code(target, K, vm_code<T, vm_overflow_saturate>(value));
 }
 
 template <class T> constexpr bool vm_has_pairs = vm_is<T, vm_f16> || vm_is<T, vm_bf16>;
@@ -119,6 +119,7 @@ VM_BINARY(shr, false)
     target = result;                                                                      \
   }
 VM_DIVISION(div, vm_floor_divide)
+VM_DIVISION(floordiv, vm_floor_divide)
 VM_DIVISION(mod, vm_floor_modulo)
 VM_DIVISION(ceil_div, vm_ceil_divide)
 #undef VM_DIVISION

@@ -8,40 +8,33 @@
 //   vm_wrap<T>(a)                                        the number as a register of one element
 #pragma once
 
-template <class T> struct vm_same_unsigned { typedef T type; };
-template <> struct vm_same_unsigned<int> { typedef unsigned type; };
-template <> struct vm_same_unsigned<long long> { typedef unsigned long long type; };
-
 template <class T> VM_FUNCTION T vm_index_add(T a, T b) {
-  typedef typename vm_same_unsigned<T>::type U;
+  typedef typename vm_wrapping<T>::type U;
   return (T)((U)a + (U)b);
 }
 template <class T> VM_FUNCTION T vm_index_sub(T a, T b) {
-  typedef typename vm_same_unsigned<T>::type U;
+  typedef typename vm_wrapping<T>::type U;
   return (T)((U)a - (U)b);
 }
 template <class T> VM_FUNCTION T vm_index_mul(T a, T b) {
-  typedef typename vm_same_unsigned<T>::type U;
+  typedef typename vm_wrapping<T>::type U;
   return (T)((U)a * (U)b);
 }
 template <class T> VM_FUNCTION T vm_index_neg(T a) { return vm_index_sub<T>((T)0, a); }
 template <class T> VM_FUNCTION T vm_index_abs(T a) { return a < (T)0 ? vm_index_neg<T>(a) : a; }
 template <class T> VM_FUNCTION T vm_index_min(T a, T b) { return a < b ? a : b; }
 template <class T> VM_FUNCTION T vm_index_max(T a, T b) { return a < b ? b : a; }
-template <class T> VM_FUNCTION T vm_index_div(T a, T b) {
-  if ((T)-1 < (T)0 && b == (T)-1) return vm_index_neg<T>(a);
-  const T quotient = a / b;
-  return quotient * b != a && ((a < (T)0) != (b < (T)0)) ? quotient - 1 : quotient;
+template <class T> VM_FUNCTION T vm_index_div(T a, T b VM_PLACE) {
+  return vm_floor_divide(a, b VM_AT);
 }
-template <class T> VM_FUNCTION T vm_index_mod(T a, T b) {
-  return vm_index_sub<T>(a, vm_index_mul<T>(vm_index_div<T>(a, b), b));
+template <class T> VM_FUNCTION T vm_index_mod(T a, T b VM_PLACE) {
+  return vm_floor_modulo(a, b VM_AT);
 }
-template <class T> VM_FUNCTION T vm_index_ceil_div(T a, T b) {
-  const T quotient = vm_index_div<T>(a, b);
-  return vm_index_mul<T>(quotient, b) != a ? vm_index_add<T>(quotient, (T)1) : quotient;
+template <class T> VM_FUNCTION T vm_index_ceil_div(T a, T b VM_PLACE) {
+  return vm_ceil_divide(a, b VM_AT);
 }
 template <class T> VM_FUNCTION T vm_index_shl(T a, T b) {
-  typedef typename vm_same_unsigned<T>::type U;
+  typedef typename vm_wrapping<T>::type U;
   return b >= (T)(8 * sizeof(T)) ? (T)0 : (T)((U)a << (U)b);
 }
 template <class T> VM_FUNCTION T vm_index_shr(T a, T b) {

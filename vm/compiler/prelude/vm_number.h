@@ -7,7 +7,7 @@
 
 // What becomes of a value out of range: the nearest finite one (PTX `satfinite`, infinities too);
 // infinity or NaN where the type has one; the low bits (integers from integers).
-enum vm_overflow { vm_saturate, vm_overflow_ieee, vm_wrap };
+enum vm_overflow { vm_overflow_saturate, vm_overflow_ieee, vm_overflow_wrap };
 
 VM_FUNCTION float vm_power_of_two(int exponent) {  // -126 to 127
   return vm_float_of((unsigned)(exponent + 127) << 23);
@@ -68,18 +68,18 @@ VM_FUNCTION unsigned vm_encode(float value) {
   const unsigned word = vm_word_of(value), sign = word >> 31, magnitude = word & 0x7fffffffu;
   if constexpr (T::kind == vm_kind_scale) {
     if (magnitude > 0x7f800000u) return 255;
-    if (sign || magnitude == 0) return Mode == vm_saturate ? 0 : 255;
+    if (sign || magnitude == 0) return Mode == vm_overflow_saturate ? 0 : 255;
     // Half way goes up. Below 2**-126 the mantissa is not normalized: 1.5 * 2**-127 goes up.
     const unsigned code = magnitude < 0x00800000u ? (magnitude >= 0x00600000u ? 1u : 0u)
                                                   : (magnitude + 0x00400000u) >> 23;
-    return code > 254 ? (Mode == vm_saturate ? 254 : 255) : code;
+    return code > 254 ? (Mode == vm_overflow_saturate ? 254 : 255) : code;
   } else if constexpr (vm_is<T, vm_f32>) {
     return word;
   } else {
 #if VM_CUDA
     if constexpr (vm_is<T, vm_f16> || vm_is<T, vm_bf16>) {
       unsigned short half;
-      if constexpr (Mode == vm_saturate && !Keep) {
+      if constexpr (Mode == vm_overflow_saturate && !Keep) {
         if constexpr (vm_is<T, vm_f16>)
           asm("cvt.rn.satfinite.f16.f32 %0, %1;" : "=h"(half) : "f"(value));
         else
@@ -109,7 +109,7 @@ VM_FUNCTION unsigned vm_encode(float value) {
     }
     // f32 infinity lands beyond every limit but that of types with an 8-bit exponent, where it lands
     // on their infinity.
-    constexpr unsigned top = Mode == vm_saturate && !Keep ? T::limit : T::beyond;
+    constexpr unsigned top = Mode == vm_overflow_saturate && !Keep ? T::limit : T::beyond;
     code = code > top ? top : code;
     if (magnitude > 0x7f800000u) return T::nan << T::unused;
     return (code | sign << (T::exponent + T::mantissa)) << T::unused;
@@ -185,7 +185,7 @@ VM_FUNCTION typename To::value vm_integer_to_integer(Value value) {
   typedef typename To::value integer;
   constexpr bool to_signed = To::kind == vm_kind_signed;
   constexpr unsigned long long most = ~0ull >> (64 - To::bits) >> (to_signed ? 1 : 0);
-  if constexpr (Mode == vm_wrap) {
+  if constexpr (Mode == vm_overflow_wrap) {
     return vm_decode<To>((typename To::code)value & (typename To::code)(~0ull >> (64 - To::bits)));
   } else if constexpr (vm_is<Value, int> || vm_is<Value, long long>) {
     const long long wide = value, least = to_signed ? -1 - (long long)most : 0;
@@ -209,7 +209,7 @@ template <class From, class To> constexpr bool vm_infinities_survive() {
 template <class To, class From, vm_overflow Mode>
 VM_FUNCTION typename To::code vm_convert(typename From::value value) {
   constexpr bool from_integer = vm_is_integer<From> || From::kind == vm_kind_bool;
-  static_assert(Mode != vm_wrap || (from_integer && vm_is_integer<To>),
+  static_assert(Mode != vm_overflow_wrap || (from_integer && vm_is_integer<To>),
                 "only integers from integers wrap");
   if constexpr (To::kind == vm_kind_bool) {
     return value != 0;
@@ -226,7 +226,7 @@ VM_FUNCTION typename To::code vm_convert(typename From::value value) {
     return vm_encode<To, Mode, vm_infinities_survive<From, To>()>((float)value);
   } else if constexpr (vm_is<To, vm_f32>) {
     const float near = (float)value;
-    if constexpr (!from_integer && Mode == vm_saturate)
+    if constexpr (!from_integer && Mode == vm_overflow_saturate)
       if ((vm_word_of(near) & 0x7fffffffu) == 0x7f800000u)
         return (vm_word_of(near) & 0x80000000u) | 0x7f7fffffu;
     return vm_word_of(near);

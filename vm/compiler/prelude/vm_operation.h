@@ -52,11 +52,6 @@ VM_FUNCTION float vm_div_f32(float a, float b) { return a / b; }
 VM_FUNCTION double vm_div_f64(double a, double b) { return a / b; }
 #endif
 
-// Integer arithmetic wraps; these are for plain C++ integers too, where overflow would be undefined.
-VM_FUNCTION int vm_wrap_add(int a, int b) { return (int)((unsigned)a + (unsigned)b); }
-VM_FUNCTION int vm_wrap_sub(int a, int b) { return (int)((unsigned)a - (unsigned)b); }
-VM_FUNCTION int vm_wrap_mul(int a, int b) { return (int)((unsigned)a * (unsigned)b); }
-
 // The quotient rounded down, what remains (of the divisor's sign), and the quotient rounded up. A divisor
 // of 0 is a fault on the emulator and gives an unspecified value on a GPU.
 #if VM_EMULATOR

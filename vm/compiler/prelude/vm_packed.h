@@ -54,12 +54,12 @@ template <class T, vm_overflow Mode> VM_FUNCTION unsigned vm_pack(float low, flo
 #if VM_CUDA
   unsigned pair;
   if constexpr (vm_is<T, vm_f16>) {
-    if constexpr (Mode == vm_saturate)
+    if constexpr (Mode == vm_overflow_saturate)
       asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     else
       asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   } else {
-    if constexpr (Mode == vm_saturate)
+    if constexpr (Mode == vm_overflow_saturate)
       asm("cvt.rn.satfinite.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     else
       asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));

@@ -5,6 +5,7 @@
 //                                        code, block 0 1 2, thread, 0 0 0
 //   vm_assert(condition, record, code)   the same, and the kernel ends there: the record has to be host memory
 //                                        that the device maps, since the context is lost
+//   vm_assert_all(register)              ends the kernel unless every element of a bool register holds
 //   vm_print(label, register)            every element of this thread's register, one line
 //   vm_print_value(label, value)         an int, unsigned, long long or float
 #pragma once
@@ -33,6 +34,20 @@ VM_FUNCTION void vm_assert(bool condition, unsigned* record, unsigned code VM_PL
 #else
   __builtin_trap();
 #endif
+#endif
+}
+
+
+template <int N> VM_FUNCTION void vm_assert_all(const vm_register<vm_bool, N>& condition VM_PLACE) {
+  bool all = true;
+  VM_UNROLL for (int k = 0; k < N; k++) all = all && vm_get_code(condition, k) != 0;
+  if (all) return;
+#if VM_EMULATOR
+  vm_emulator_fault("assert", place, "an assertion failed");
+#elif VM_CUDA
+  asm volatile("trap;");
+#else
+  __builtin_trap();
 #endif
 }
 

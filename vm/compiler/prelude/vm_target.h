@@ -15,7 +15,7 @@
 // VM_THREAD is the index of the thread in its block, VM_BLOCK_INDEX(axis) and VM_GRID_SIZE(axis)
 // the block's index and the number of blocks along axis 0, 1 or 2; all are int.
 // VM_WARP_WIDTH is the number of lanes of a warp, VM_LANE the thread's lane, VM_WARP its warp.
-// VM_UNROLL before a loop with constant bounds unrolls it.
+// VM_UNROLL before a loop with constant bounds unrolls it; VM_UNROLL_BY(n) n times.
 // VM_ARCH is the compute capability times 10 (800, 890, 900) on CUDA.
 
 #if VM_CUDA
@@ -26,6 +26,8 @@
 #endif
 #define VM_FUNCTION static __device__ __forceinline__
 #define VM_UNROLL _Pragma("unroll")
+#define VM_UNROLL_BY(count) VM_PRAGMA(unroll count)
+#define VM_PRAGMA(text) _Pragma(#text)
 #define VM_WARP_WIDTH 32
 #define VM_KERNEL(name, threads, blocks) \
   extern "C" __global__ void __launch_bounds__(threads, blocks) name
@@ -40,6 +42,8 @@ extern __shared__ __align__(1024) unsigned char vm_shared_memory[];
 #define VM_ARCH 0
 #define VM_FUNCTION static inline __attribute__((device)) __attribute__((always_inline))
 #define VM_UNROLL _Pragma("unroll")
+#define VM_UNROLL_BY(count) VM_PRAGMA(unroll count)
+#define VM_PRAGMA(text) _Pragma(#text)
 #ifdef __AMDGCN_WAVEFRONT_SIZE__
 #define VM_WARP_WIDTH __AMDGCN_WAVEFRONT_SIZE__
 #elif defined(__GFX9__)
@@ -67,6 +71,7 @@ extern __attribute__((shared)) __attribute__((aligned(1024))) unsigned char vm_s
 #define VM_ARCH 0
 #define VM_FUNCTION static inline
 #define VM_UNROLL
+#define VM_UNROLL_BY(count)
 #ifndef VM_WARP_WIDTH
 #define VM_WARP_WIDTH 32
 #endif

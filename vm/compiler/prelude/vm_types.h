@@ -77,28 +77,22 @@ struct vm_f8e8m0 {
   typedef unsigned code;
 };
 
-typedef vm_unsigned<1> vm_u1;
-typedef vm_unsigned<2> vm_u2;
-typedef vm_unsigned<3> vm_u3;
-typedef vm_unsigned<4> vm_u4;
-typedef vm_unsigned<5> vm_u5;
-typedef vm_unsigned<6> vm_u6;
-typedef vm_unsigned<7> vm_u7;
-typedef vm_unsigned<8> vm_u8;
-typedef vm_unsigned<16> vm_u16;
-typedef vm_unsigned<32> vm_u32;
-typedef vm_unsigned<64> vm_u64;
-typedef vm_signed<1> vm_i1;
-typedef vm_signed<2> vm_i2;
-typedef vm_signed<3> vm_i3;
-typedef vm_signed<4> vm_i4;
-typedef vm_signed<5> vm_i5;
-typedef vm_signed<6> vm_i6;
-typedef vm_signed<7> vm_i7;
-typedef vm_signed<8> vm_i8;
-typedef vm_signed<16> vm_i16;
-typedef vm_signed<32> vm_i32;
-typedef vm_signed<64> vm_i64;
+#define VM_INTEGERS(bits)              \
+  typedef vm_unsigned<bits> vm_u##bits; \
+  typedef vm_signed<bits> vm_i##bits;
+#define VM_INTEGERS_8(a, b, c, d, e, f, g, h)                      \
+  VM_INTEGERS(a) VM_INTEGERS(b) VM_INTEGERS(c) VM_INTEGERS(d)      \
+  VM_INTEGERS(e) VM_INTEGERS(f) VM_INTEGERS(g) VM_INTEGERS(h)
+VM_INTEGERS_8(1, 2, 3, 4, 5, 6, 7, 8)
+VM_INTEGERS_8(9, 10, 11, 12, 13, 14, 15, 16)
+VM_INTEGERS_8(17, 18, 19, 20, 21, 22, 23, 24)
+VM_INTEGERS_8(25, 26, 27, 28, 29, 30, 31, 32)
+VM_INTEGERS_8(33, 34, 35, 36, 37, 38, 39, 40)
+VM_INTEGERS_8(41, 42, 43, 44, 45, 46, 47, 48)
+VM_INTEGERS_8(49, 50, 51, 52, 53, 54, 55, 56)
+VM_INTEGERS_8(57, 58, 59, 60, 61, 62, 63, 64)
+#undef VM_INTEGERS_8
+#undef VM_INTEGERS
 typedef vm_float<8, 4, 3> vm_f8e4m3;
 typedef vm_float<8, 5, 2> vm_f8e5m2;
 typedef vm_float<16, 5, 10> vm_f16;

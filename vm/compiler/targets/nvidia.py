@@ -60,7 +60,7 @@ def _global_loads(s: Selection, access: GlobalAccess, variable: Value) -> None:
     for vector in access.vectors():
         offset, plus = access.offset(vector)
         s.emit(
-            nvidia.LoadGlobal, into=variable, x=variable, base=whole_tile(access.tile.base, access.tile.origin),
+            nvidia.LoadGlobal, into=variable, x=variable, base=access.whole,
             offset=offset, predicate=access.predicate(vector), plus=plus, bytes=access.bytes,
             at=vector.slot * access.bits // 8,
         )  # fmt: skip
@@ -76,7 +76,7 @@ def load_global_bits(s: Selection, i: Load) -> Value:
     s.make_undefined(variable)
     for vector in access.vectors():
         s.emit(
-            nvidia.LoadGlobalBits, into=variable, x=variable, base=whole_tile(access.tile.base, access.tile.origin),
+            nvidia.LoadGlobalBits, into=variable, x=variable, base=access.whole,
             bit=access.bit_offset(vector), predicate=access.predicate(vector), slot=vector.slot,
         )  # fmt: skip
     return variable
@@ -95,7 +95,7 @@ def store_global_vectors(s: Selection, i: Store) -> None:
     for vector in access.vectors():
         offset, plus = access.offset(vector)
         s.emit(
-            nvidia.StoreGlobal, base=whole_tile(access.tile.base, access.tile.origin), offset=offset, x=value,
+            nvidia.StoreGlobal, base=access.whole, offset=offset, x=value,
             predicate=s.both(first, access.predicate(vector)), plus=plus, bytes=access.bytes,
             at=vector.slot * access.bits // 8,
         )  # fmt: skip
@@ -111,7 +111,7 @@ def store_global_bits(s: Selection, i: Store) -> None:
     first = s.first_copy(value.type.layout, s.thread())
     for vector in access.vectors():
         s.emit(
-            nvidia.StoreGlobalBits, base=whole_tile(access.tile.base, access.tile.origin), bit=access.bit_offset(vector),
+            nvidia.StoreGlobalBits, base=access.whole, bit=access.bit_offset(vector),
             x=value, predicate=s.both(first, access.predicate(vector)), slot=vector.slot,
         )  # fmt: skip
 
@@ -139,10 +139,10 @@ def load_scalar_by_every_thread(s: Selection, i: LoadScalar) -> Value:
         vector = Vector(0, 1, ())
         if access.bytes:
             offset, plus = access.offset(vector)
-            s.emit(nvidia.LoadGlobal, into=variable, x=variable, base=whole_tile(tile.base, tile.origin),
+            s.emit(nvidia.LoadGlobal, into=variable, x=variable, base=access.whole,
                    offset=offset, plus=plus, bytes=access.bytes)  # fmt: skip
         else:
-            s.emit(nvidia.LoadGlobalBits, into=variable, x=variable, base=whole_tile(tile.base, tile.origin),
+            s.emit(nvidia.LoadGlobalBits, into=variable, x=variable, base=access.whole,
                    bit=access.bit_offset(vector), slot=0)  # fmt: skip
     else:
         shared = SharedAccess(s, tile, scalar)
@@ -233,7 +233,7 @@ class _Rows:
                 field = s.compute(Divide, thread, 1 << b)
                 if end < len(steps):
                     field = s.compute(BitAnd, field, (1 << (end - b)) - 1)
-                terms.append(s.multiply(s.convert(field, INDEX), steps[b]))
+                terms.append(s.multiply(field, steps[b]))
             b = end
         return s.add(*terms)
 
@@ -353,7 +353,7 @@ def copy_with_cp_async(s: Selection, i: asynchronous.CopyAsync) -> None:
         if first is not None:
             # A false predicate would write zeros over what the first copy brings.
             raise Refused("several threads would copy the same elements")
-        s.emit(nvidia.CopyAsync, address=address, base=whole_tile(source.base, source.origin), offset=offset,
+        s.emit(nvidia.CopyAsync, address=address, base=here.whole, offset=offset,
                predicate=predicate, plus=plus, bytes=size)  # fmt: skip
 
 
@@ -504,8 +504,7 @@ def _reduce_through_memory(
     slots, kind = partial.type.layout.slots, partial.type.dtype
     size = kind.bits // 8
     address = s.scratch(threads * slots * size)
-    thread = s.convert(s.thread(), INDEX)
-    mine = s.add(s.multiply(thread, size), address)
+    mine = s.add(s.multiply(s.thread(), size), address)
     s.emit(Synchronize)
     for slot in range(slots):
         s.emit(nvidia.StoreShared, address=mine, x=partial, bytes=size, at=slot * size,
@@ -516,7 +515,7 @@ def _reduce_through_memory(
     for divisor, count in digits:
         digit = s.compute(Modulo, s.compute(Divide, s.thread(), divisor), count)
         base = s.compute(Subtract, base, s.multiply(digit, divisor))
-    start = s.add(s.multiply(s.convert(base, INDEX), size), address)
+    start = s.add(s.multiply(base, size), address)
     steps = [0]
     for divisor, count in digits:
         steps = [step + divisor * n for step in steps for n in range(count)]
