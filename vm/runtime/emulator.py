@@ -233,9 +233,10 @@ def _compile(command: list[str], path: Path, text: str) -> None:
     )
     if done.returncode != 0:
         os.unlink(temporary)
-        numbered = "\n".join(f"{i}: {line}" for i, line in enumerate(text.split("\n")))
+        refused = path.with_suffix(".refused.cpp")
+        refused.write_text(text)
         raise InternalError(
-            f"the host compiler refuses emitted text:\n{done.stderr[:8000]}\n{numbered[:20000]}"
+            f"the host compiler refuses emitted text ({refused}):\n{done.stderr[:4000]}"
         )
     os.replace(temporary, path)
 

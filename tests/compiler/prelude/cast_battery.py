@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 from battery import Register, Text
 
-MODES = {"saturate": "vm_saturate", "ieee": "vm_overflow_ieee", "wrap": "vm_wrap"}
+MODES = {"saturate": "vm_overflow_saturate", "ieee": "vm_overflow_ieee", "wrap": "vm_overflow_wrap"}
 
 
 def rows(codes: np.ndarray, count: int) -> np.ndarray:
@@ -156,7 +156,7 @@ def fast_paths() -> Text:
                 f"both_{source}_{target}",
                 [Register(source, 16, given)],
                 [(target, 16), (target, 16)],
-                "vm_cast(y0, x0); vm_cast_each<vm_saturate>(y1, x0);",
+                "vm_cast(y0, x0); vm_cast_each<vm_overflow_saturate>(y1, x0);",
                 [wanted, wanted],
             )
     return text
