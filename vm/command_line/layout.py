@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--svg", metavar="FILE", help="draw it, too")
     parser.add_argument(
         "--banks", metavar="EXPR",
-        help="count the bank conflicts of moving EXPR's tile through this layout: one of the two is "
+        help="count the bank conflicts of moving EXPR through this layout: one of the two is "
         "of registers, the other of shared memory",
     )  # fmt: skip
     parser.add_argument("--dtype", default="f16", help="of the elements, for --banks (f16)")

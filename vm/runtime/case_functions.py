@@ -21,10 +21,13 @@ from vm.isa.dtypes import dtype as named_dtype
 from vm.isa.packing import packed_size
 from vm.isa.philox import random_codes, random_values
 from vm.isa.tensor import Tensor
-from vm.isa.types import MAXIMUM_ELEMENTS
 
 Shape = tuple[int, ...]
 MAXIMUM_CODE_BITS = 16
+
+MAXIMUM_ELEMENTS = 2**29
+"""Of a tensor in a case. Asking for more memory than there is does not fail on every system: some
+end the process."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ def call_function(
     """Calls a function of cases with evaluated arguments.
 
     Raises `VmError`: E0209 where the arguments do not match its parameters, E0205 where one is of
-    another kind, E0303 for a tensor that is too large, E0205 for what the function refuses.
+    another kind or the function refuses it, E0705 for a tensor that is too large.
     """
     signature = inspect.signature(function)
     try:
@@ -194,8 +197,8 @@ def call_function(
     for element, shape in result.types if isinstance(result, Planned) else ():
         if math.prod(shape) > MAXIMUM_ELEMENTS:
             raise fail(
-                "E0303", f"{element.name}{list(shape)} has {math.prod(shape)} elements",
-                call.origin, "too large", fix="the limit is 2^31 elements",
+                "E0705", f"{element.name}{list(shape)} has {math.prod(shape)} elements",
+                call.origin, "too large", fix="at most 2^29; give smaller sizes with --set",
             )  # fmt: skip
     return result
 

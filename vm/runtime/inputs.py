@@ -11,6 +11,7 @@ import math
 import os
 import re
 import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ MAXIMUM_HEADER_BYTES = 100_000_000
 # What NumPy's own readers raise for a file that is none of theirs.
 _MALFORMED = (
     ValueError, OSError, EOFError, SyntaxError, TypeError, KeyError, OverflowError, RuntimeError,
-    MemoryError, struct.error, zlib.error, zipfile.BadZipFile, zipfile.LargeZipFile,
+    MemoryError, struct.error, tokenize.TokenError, zlib.error, zipfile.BadZipFile,
+    zipfile.LargeZipFile,
 )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""The explanations of error codes, one file for each family."""

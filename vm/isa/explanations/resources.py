@@ -1,0 +1,33 @@
+"""E04: resources and groups."""
+
+from __future__ import annotations
+
+from vm.isa.explanations.explanation import Explanation, program
+
+EXPLANATIONS = (
+    Explanation(
+        "E0401", "a block or grid that no GPU has",
+        "A block has whole warps and at most 1024 threads; a grid has at most 3 dimensions.",
+        program("synchronize()", threads=48), "48", "Use a multiple of 32, at most 1024.",
+    ),
+    Explanation(
+        "E0402", "a loop written out too often",
+        "`unroll full` writes a copy of the body for each turn, nested loops multiply, and at most "
+        "4096 copies are made.",
+        program("for i in range(5000) unroll full {", "  synchronize()", "}"),
+        "for i in range(5000) unroll full {\n    synchronize()\n  }",
+        "Write `unroll 8`, or no hint.",
+    ),
+    Explanation(
+        "E0403", "groups that do not fit the block",
+        "Groups that follow each other share the block's warps, do not nest, and cannot have more "
+        "than there are.",
+        program("group one(warps=2) {", "  synchronize()", "}"), "warps=2",
+        "Raise the block's threads or give the groups fewer warps.",
+    ),
+    Explanation(
+        "E0404", "a barrier that does not exist",
+        "Named barriers have ids 1 to 15 and count at least the warps of the group that comes.",
+        program("barrier(16, 1)"), "16", "Use an id from 1 to 15.",
+    ),
+)  # fmt: skip

@@ -1,0 +1,3 @@
+from vm.isa.explanations.explanation import Explanation
+
+EXPLANATIONS: tuple[Explanation, ...] = ()
