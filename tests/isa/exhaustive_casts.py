@@ -20,7 +20,7 @@ from vm.isa.dtypes import dtype
 SMALL = ["bool", *exact_types.INTEGERS, *exact_types.SMALL_FLOATS, "f8e8m0", "f16", "bf16"]
 WIDE_INTEGERS = [f"{sign}{bits}" for sign in "ui" for bits in (17, 24, 31, 32, 33, 53, 54, 63, 64)]
 TARGETS = [*SMALL, "tf32", "f32", "f64", *WIDE_INTEGERS]
-BOUNDARY_TARGETS = [*SMALL[1:], "tf32"]
+BOUNDARY_TARGETS = [*SMALL[1:], "tf32", *WIDE_INTEGERS]
 OVERFLOWS = ("saturate", "ieee")
 ROUNDINGS = ("nearest_even", "toward_zero")
 
@@ -86,17 +86,22 @@ def check_source(source: str) -> Count:
 
 
 def boundaries(target: str, wide: type[np.floating]) -> np.ndarray:
-    """The values of `target` and the middles between them, each with its neighbours among numbers
-    of `wide`, and the special and extreme numbers of `wide` itself: float64."""
-    of = exact_types.table(target)
-    points = np.concatenate([of.values, of.middles])
+    """The values of `target` and the middles between them (of wide integers: around powers of two
+    and the small ones), each with its neighbours among numbers of `wide`, and the special and
+    extreme numbers of `wide` itself: float64."""
+    if target in WIDE_INTEGERS:
+        powers = 2.0 ** np.arange(66)
+        points = np.concatenate([np.arange(1024) / 2, powers, powers + 0.5, powers - 0.5, -powers])
+    else:
+        of = exact_types.table(target)
+        points = np.concatenate([of.values, of.middles])
     limit, tiny = np.finfo(wide).max, np.finfo(wide).smallest_subnormal
     with np.errstate(over="ignore"):
         near = np.concatenate([points, [limit, limit / 2, tiny, 2 * tiny]]).astype(wide)
         every = [near, np.nextafter(near, wide(np.inf)), np.nextafter(near, wide(-np.inf))]
     special = np.array([0.0, -0.0, -limit, np.inf, -np.inf, np.nan, -np.nan], dtype=wide)
     numbers = np.concatenate([*every, special])
-    if of.values[0] >= 0:
+    if -points.min() < points.max() - 1:
         numbers = np.concatenate([numbers, -numbers])
     return numbers.astype(np.float64)
 

@@ -426,16 +426,15 @@ def _values_by_code(source: DType) -> NDArray[np.float32]:
 
 def _nearest_entry(values: NDArray[Any], target: DType) -> NDArray[Any]:
     """The code of the table's entry nearest to each value."""
-    entries, codes, boundaries = _entry_boundaries(target)
-    wide = values.astype(np.float64)
-    wide = np.where(np.isnan(wide), entries[-1], wide)
-    return codes[np.searchsorted(boundaries, wide, side="left")]
+    codes, boundaries = _entry_boundaries(target)
+    # NaN is sorted after all numbers: to the largest entry.
+    return codes[np.searchsorted(boundaries, values.astype(np.float64), side="left")]
 
 
 @lru_cache(maxsize=256)
-def _entry_boundaries(target: DType) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """A codebook's entries in order, their codes, and for each two neighbours the largest f64 that
-    belongs to the lower one."""
+def _entry_boundaries(target: DType) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """The codes of a codebook's entries in the order of values, and for each two neighbours the
+    largest f64 that belongs to the lower one."""
     entries, first = np.unique(np.asarray(target.table), return_index=True)
     low, high = entries[:-1], entries[1:]
     # Knuth's two-sum: twice the middle is sum + error exactly, though f64 may not hold it.
@@ -445,4 +444,4 @@ def _entry_boundaries(target: DType) -> tuple[NDArray[Any], NDArray[Any], NDArra
     middle = total / 2
     upper_wins = (error < 0) | ((error == 0) & (first[1:] < first[:-1]))
     boundaries = np.where(upper_wins, np.nextafter(middle, -np.inf), middle)
-    return entries, first.astype(target.storage), boundaries
+    return first.astype(target.storage), boundaries
