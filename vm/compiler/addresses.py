@@ -140,6 +140,7 @@ class AddressWriter(Rewriter):
         made.results = (value,)
         self._depth[value] = level
         self._blocks[level].insert(0, made)
+        self.defined(made)
         self._known[level][key] = value
         return value
 

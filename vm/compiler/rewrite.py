@@ -17,7 +17,7 @@ from vm.errors import Origin
 from vm.isa import control
 from vm.isa.dtypes import DType
 from vm.isa.elementwise import Elementwise, wrap
-from vm.isa.instruction import Instruction, Operand, Scope
+from vm.isa.instruction import INSTRUCTIONS, Instruction, Operand, Scope
 from vm.isa.kernel import Kernel
 from vm.isa.registers import Cast
 from vm.isa.types import Immediate, RegisterType, ScalarType, Tile, Type, Value
@@ -36,6 +36,7 @@ class Rewriter:
         self._blocks: list[list[Instruction]] = []
         self._known: list[dict[Any, Value]] = []
         self._depth: dict[Value, int] = {}
+        self._made_by: dict[Value, Instruction] = {}
 
     def run(self) -> Kernel:
         """The rewritten kernel."""
@@ -135,7 +136,10 @@ class Rewriter:
             case control.Declare():
                 made.variable = self.define(instruction.variable)
         if isinstance(instruction, (Elementwise, Cast)) and self._is_index(made):
-            self.values[instruction.result] = self._place(made, instruction.result)
+            simpler = self._simpler(type(made), tuple(made.operands()))
+            self.values[instruction.result] = (
+                self._place(made, instruction.result) if simpler is None else simpler
+            )
             return made
         made.results = tuple(self.define(value) for value in instruction.results)
         self.append(made)
@@ -190,12 +194,34 @@ class Rewriter:
         """The result of pure arithmetic on immediates, scalars and per-thread values."""
         operands = tuple(_immediate(operand) for operand in operands)
         operands = self._typed(operands)
-        simpler = _simplify(kind, operands)
+        simpler = self._simpler(kind, operands)
         if simpler is not None:
             return simpler
         made = self._make(kind, dict(zip(kind.fields, operands, strict=True)))
         type_ = made.check()
         return self._place(made, Value(None, type_, self.origin))
+
+    def _simpler(self, kind: type[Instruction], operands: tuple[Any, ...]) -> Any:
+        """What the arithmetic comes to where that needs no instruction, or a simpler one."""
+        simpler = _simplify(kind, operands)
+        if simpler is not None or len(operands) != 2:
+            return simpler
+        # Two constants in a row become one: both sides wrap alike.
+        x, constant = operands
+        inner = self._made_by.get(x) if isinstance(x, Value) else None
+        known = getattr(inner, "y", None)
+        if not isinstance(constant, Immediate) or not isinstance(known, Immediate):
+            return None
+        dtype, signs = constant.dtype, {"add": 1, "sub": -1}
+        if dtype is None or not dtype.is_integer:
+            return None
+        if kind.opcode in signs and inner.opcode in signs:
+            total = signs[kind.opcode] * constant.value + signs[inner.opcode] * inner.y.value
+            return self.compute(INSTRUCTIONS["add"], inner.x, Immediate(wrap(total, dtype), dtype))
+        if kind.opcode == inner.opcode == "mul":
+            product = wrap(constant.value * inner.y.value, dtype)
+            return self.compute(kind, inner.x, Immediate(product, dtype))
+        return None
 
     def convert(self, operand: Any, dtype: DType) -> Any:
         """The integer operand as another integer dtype."""
@@ -240,6 +266,7 @@ class Rewriter:
         made.results = (value,)
         self._depth[value] = level
         self._blocks[level].append(made)
+        self._made_by[value] = made
         self.defined(made)
         if movable:
             self._known[level][key] = value

@@ -170,10 +170,11 @@ VM_FUNCTION void vm_abs(vm_register<T, N>& target, const vm_register<T, N>& a) {
     VM_UNROLL for (int k = 0; k < N; k++) {
       if constexpr (vm_is_float<T>) {
         vm_set_code(result, k, vm_get_code(a, k) & ~((typename T::code)1 << (T::bits - 1)));
-      } else {
+      } else if constexpr (T::kind == vm_kind_signed) {
         const typename T::value value = vm_operand(a, k);
-        vm_set_code(result, k,
-                    vm_code<T>(value < (typename T::value)0 ? 0 - (typename T::code)value : value));
+        vm_set_code(result, k, vm_code<T>(value < 0 ? 0 - (typename T::code)value : value));
+      } else {
+        vm_set_code(result, k, vm_get_code(a, k));
       }
     }
     target = result;

@@ -231,7 +231,8 @@ VM_FUNCTION typename To::code vm_convert(typename From::value value) {
         return (vm_word_of(near) & 0x80000000u) | 0x7f7fffffu;
     return vm_word_of(near);
   } else if constexpr (from_integer) {
-    const bool negative = value < (typename From::value)0;
+    bool negative = false;
+    if constexpr (From::kind == vm_kind_signed) negative = value < 0;
     const unsigned long long wide = (unsigned long long)value;
     const float odd = vm_to_odd(negative ? 0ull - wide : wide);
     return vm_encode<To, Mode>(negative ? -odd : odd);

@@ -1,0 +1,166 @@
+"""Compiled kernels: made on demand for the arguments at hand, kept in the cache, run.
+
+A kernel is compiled in at most two variants: for arrays that begin and have rows at multiples of 16
+bytes, and for any. The emulator and the GPU run the very same text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from vm.compiler.facts import ALIGNED, NONE, VARIANT_BYTES
+from vm.compiler.pipeline import Emitted, compile_source, target
+from vm.isa import syntax
+from vm.isa.kernel import Kernel
+from vm.isa.static import Environment, evaluate
+from vm.isa.tensor import Tensor
+from vm.isa.types import GlobalType
+from vm.runtime import emulator
+from vm.runtime.cache import Cache, Entry, default_directory, entry_key
+from vm.runtime.emulator import PRELUDE
+from vm.runtime.manifest import Manifest
+from vm.runtime.reference import Report
+from vm.runtime.reference_arguments import Arguments, bind
+
+EMULATED_TARGET = "sm_80"
+"""The emulator runs what every NVIDIA GPU from this one on understands."""
+
+
+def variant_for(kernel: Kernel, tensors: Mapping[str, Tensor]) -> str:
+    """The variant whose assumptions the arguments meet."""
+    for parameter in kernel.parameters:
+        type_ = parameter.type
+        if not isinstance(type_, GlobalType):
+            continue
+        storage = tensors[parameter.name].storage
+        address = storage.__array_interface__["data"][0]
+        # Only a size that stands alone as the last extent is assumed to make whole rows.
+        named = len(type_.shape) > 1 and isinstance(type_.shape[-1], syntax.Name)
+        row = storage.shape[-1] * storage.itemsize if named else 0
+        bits = tensors[parameter.name].shape[-1] * type_.dtype.bits if named else 0
+        if address % VARIANT_BYTES or row % VARIANT_BYTES or bits % (8 * VARIANT_BYTES):
+            return NONE
+    return ALIGNED
+
+
+@lru_cache(maxsize=256)
+def emitted(kernel: Kernel, target_name: str, variant: str) -> Emitted:
+    """The C++ of a kernel, made once in a process."""
+    return compile_source(kernel, target(target_name), variant)
+
+
+def run_on_emulator(
+    kernel: Kernel,
+    arguments: Mapping[str, Any],
+    *,
+    output: Callable[[str], None] = print,
+    order: str = "forward",
+    address_sanitizer: bool = False,
+) -> Report:
+    """Runs a program's emitted C++ on the host; the arguments are those of `reference.run`."""
+    bound = bind(kernel, arguments, checks=False)
+    made = emitted(kernel, EMULATED_TARGET, variant_for(kernel, bound.tensors))
+    options = emulator.HostOptions(
+        warp_width=kernel.warp_width, address_sanitizer=address_sanitizer
+    )
+    folder = default_directory() / "emulator"
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    library = emulator.compile_host(made.source, folder, options, f"{kernel.name}.cpp")
+    result = emulator.run(
+        library, made.manifest.kernel, bound.grid, kernel.threads, made.manifest.shared_bytes,
+        _host_arguments(made, bound), order,
+    )  # fmt: skip
+    if result.printed:
+        output(result.printed.rstrip("\n"))
+    return _report(kernel, bound, time.perf_counter() - started)
+
+
+def _host_arguments(made: Emitted, bound: Arguments) -> list[Any]:
+    """The arguments of the emitted function, in its order."""
+    manifest = made.manifest
+    arrays = [bound.tensors[p.name].storage for p in manifest.pointers]
+    sizes = [bound.sizes[size.value] for size in manifest.sizes]
+    scalars = [bound.sizes[scalar.name] for scalar in manifest.scalars]
+    return [*arrays, *sizes, *scalars]
+
+
+def _report(kernel: Kernel, bound: Arguments, seconds: float) -> Report:
+    outputs = {
+        p.name: bound.tensors[p.name]
+        for p in kernel.parameters
+        if isinstance(p.type, GlobalType) and p.type.access != "in"
+    }
+    return Report(outputs, prod(bound.grid), 0, seconds)
+
+
+def cubin_of(kernel: Kernel, target_name: str, variant: str, cache: Cache | None = None) -> Entry:
+    """The machine code of a kernel, from the cache or compiled by NVRTC.
+
+    The metadata holds the manifest, the registers of a thread, bytes spilled and the log.
+    """
+    from vm.runtime import nvrtc
+
+    cache = cache or Cache()
+    versions = {"vm": package_version(), "nvrtc": nvrtc.toolchain()}
+    key = entry_key(kernel.text, target_name, (variant,), versions)
+
+    def compile_it() -> Entry:
+        made = emitted(kernel, target_name, variant)
+        options = (f"-I{PRELUDE}",)
+        compiled = nvrtc.compile_cubin(made.source, target_name, made.manifest.kernel, options)
+        return Entry(compiled.cubin, {
+            "manifest": made.manifest.as_json(), "registers": compiled.registers,
+            "spill_bytes": compiled.spill_bytes, "log": compiled.log,
+        })  # fmt: skip
+
+    return cache.get_or_compile(key, compile_it)
+
+
+@lru_cache(maxsize=1)
+def package_version() -> str:
+    """What tells this installation from one that compiles otherwise: its files, their sizes and
+    times. A release number would not change while someone works on the compiler."""
+    root = Path(__file__).parent.parent
+    files = (p for p in sorted(root.rglob("*")) if p.suffix in (".py", ".h", ".lark"))
+    stamps = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()
+
+
+def grid_of(kernel: Kernel) -> Callable[[Mapping[str, int]], tuple[int, int, int]]:
+    """The grid in x, y and z as a function of the sizes."""
+
+    def grid(sizes: Mapping[str, int]) -> tuple[int, int, int]:
+        environment = Environment(dict(sizes))
+        extents = [e if isinstance(e, int) else evaluate(e, environment) for e in kernel.grid]
+        x, y, z = ([*extents, 1, 1])[:3]
+        return (x, y, z)
+
+    return grid
+
+
+def run_on_cuda(
+    kernel: Kernel, arguments: Mapping[str, Any], *, output: Callable[[str], None] = print
+) -> Report:
+    """Runs a program on the first GPU; the arguments, on the host, are those of `reference.run`."""
+    from vm.runtime import cuda, launch
+
+    bound = bind(kernel, arguments, checks=False)
+    device = cuda.device(0)
+    entry = cubin_of(kernel, device.target, variant_for(kernel, bound.tensors))
+    manifest = Manifest.from_json(entry.metadata["manifest"])
+    callable_kernel = launch.Kernel(manifest, entry.payload, grid_of(kernel))
+    started = time.perf_counter()
+    arrays = [bound.tensors[p.name] for p in manifest.pointers]
+    scalars = [bound.sizes[s.name] for s in manifest.scalars]
+    callable_kernel(*arrays, *scalars)
+    device.synchronize(kernel.name)
+    return _report(kernel, bound, time.perf_counter() - started)
+
+
