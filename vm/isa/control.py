@@ -63,7 +63,7 @@ class If(Control, opcode="if"):
 
     def run(self, machine: Any):
         taken = self.then if machine.value(self.condition) else self.otherwise
-        yield from machine.execute(taken)
+        return (yield from machine.execute(taken))
 
 
 class For(Control, opcode="for"):
@@ -109,6 +109,7 @@ class While(Control, opcode="while"):
 
     def run(self, machine: Any):
         while True:
+            yield from machine.turn(self)
             jump = yield from machine.execute(self.body)
             if jump == "break":
                 return
@@ -166,7 +167,7 @@ class Return(Control, opcode="return"):
         return None
 
     def run(self, machine: Any) -> None:
-        machine.finish(machine.value(self.value))
+        machine.finish(self.value)
 
 
 class Copy(Instruction, opcode="copy"):

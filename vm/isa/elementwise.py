@@ -453,6 +453,8 @@ class _Function(Unary):
     """A function of floats, computed in float64 and rounded once."""
 
     kinds = ("float",)
+    # Errors are in proportion to the result: the function of a magnitude says nothing of it.
+    magnitude = None
 
     def run(self, machine: Any) -> Any:
         value = machine.value(self.x)

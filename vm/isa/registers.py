@@ -150,6 +150,8 @@ class View(Instruction, opcode="view"):
     have held the same bits in the old one.
     """
 
+    # Other bits are other values: what the old ones were made of says nothing of them.
+    magnitude = None
     x = Operand("register")
     dtype = Attribute("dtype")
     layout = Attribute("layout")
@@ -185,8 +187,15 @@ class View(Instruction, opcode="view"):
     def run(self, machine: Any) -> np.ndarray:
         source = self.x.type
         plan = view_plan(source.layout, source.dtype, self.layout, self.dtype)
-        codes = source.dtype.encode(machine.value(self.x)).reshape(-1)
+        codes = exact_codes(machine.value(self.x), source.dtype).reshape(-1)
         return self.dtype.decode(plan.codes(codes, self.dtype)).reshape(self.layout.shape)
+
+
+def exact_codes(values: np.ndarray, dtype: DType) -> np.ndarray:
+    """The codes of values that are values of `dtype` already, infinities among them."""
+    if dtype.kind == "codebook":
+        return dtype.encode(values, rounding="nearest_entry")
+    return dtype.encode(values, "ieee" if dtype.is_float else "saturate")
 
 
 class _ViewPlan:

@@ -1,0 +1,169 @@
+"""The reference machine: runs a kernel as its instructions mean, and checks every access.
+
+Each block is a set of *actors*: the block itself and, while they last, its groups. An actor is a
+Python generator that yields where it must wait. Registers hold NumPy arrays that nothing changes in
+place; memory is bytes (reference_memory.py), shadowed by who touched it (races.py).
+
+What the machine settles where the language leaves it open:
+- copies are waited for by the group that started them; a block ends by finishing its own, without
+  anyone having to wait, and what they bring is lost;
+- a `shared_alloc` that runs again is the same memory: its contents are undefined again, and what
+  touched it before must be ordered before what touches it now;
+- an atomic access sees all that was ordered before the atomic accesses whose values it reads, and
+  orders it before everything this group does next; it gives on only what a barrier ordered before
+  it;
+- outside a tensor lies the value of code 0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from vm.errors import VmError, fail
+from vm.isa import control
+from vm.isa.kernel import Kernel
+from vm.isa.tensor import Tensor
+from vm.runtime import schedule as schedules
+from vm.runtime.races import Races
+from vm.runtime.reference_actor import SPINNING, Actor, Block
+from vm.runtime.reference_arguments import bind
+from vm.runtime.reference_values import ReferenceResult, run_reference
+
+__all__ = ["MAXIMUM_TURNS", "Machine", "ReferenceResult", "Report", "run", "run_reference"]
+
+MAXIMUM_TURNS = 1_000_000
+"""Turns of `while` loops in one run, before it counts as one that never ends."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run gave: every `out` and `inout` tensor by name, and what it took."""
+
+    outputs: dict[str, Tensor]
+    blocks: int
+    instructions: int
+    seconds: float
+
+
+def run(
+    kernel: Kernel,
+    arguments: Mapping[str, Any],
+    *,
+    schedule: str = "program",
+    effects: str = "wait",
+    checks: bool = True,
+    output: Callable[[str], None] = print,
+    maximum_turns: int = MAXIMUM_TURNS,
+) -> Report:
+    """Runs every block of a program.
+
+    `arguments` are by name: `Tensor`, NumPy array or number; sizes follow from shapes and may be
+    given too. `out` and `inout` tensors are written in place; an `out` tensor given as None is made
+    by the machine. `schedule` is program, reverse or random:SEED; `effects` says when asynchronous
+    copies move their data: issue, wait or random:SEED. Blocks run one after another; one that
+    turns in a `while` loop lets others run meanwhile. Without `checks` no races and no reads of
+    undefined memory are looked for. `output` takes what `print` shows.
+
+    Raises `VmError`: E0509 and E0306 for arguments that do not fit, E0501 to E0508 for faults of
+    the program, E0601 to E0606 for missing synchronization.
+    """
+    started = time.perf_counter()
+    bound = bind(kernel, arguments, checks=checks)
+    machine = Machine(kernel, bound.grid, schedule, effects, checks, output, maximum_turns)
+    machine.run(bound.values)
+    outputs = {
+        parameter.name: bound.tensors[parameter.name]
+        for parameter in kernel.parameters
+        if getattr(parameter.type, "access", "in") != "in"
+    }
+    return Report(
+        outputs, prod(bound.grid), machine.instructions, time.perf_counter() - started
+    )
+
+
+class Machine:
+    """What all blocks of one run share."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        grid: tuple[int, ...],
+        schedule: str,
+        effects: str,
+        checks: bool,
+        output: Callable[[str], None],
+        maximum_turns: int,
+    ):
+        self.kernel = kernel
+        self.grid = grid
+        self.schedule = schedules.schedule(schedule)
+        self.effects = schedules.effects(effects)
+        self.checks = checks
+        self.races = Races()
+        self.output = output
+        self.instructions = 0
+        self.turns_left = self.maximum_turns = maximum_turns
+        groups = [s for s in control.walk(kernel.body) if isinstance(s, control.Group)]
+        self.group_slots = {group: slot for slot, group in enumerate(groups, 1)}
+        self.races.groups = len(groups) + 1
+
+    def run(self, values: dict[Any, Any]) -> None:
+        """Runs the blocks one after another; a block that waits for others makes room for them."""
+        waiting = list(self.schedule.blocks(prod(self.grid)))
+        waiting.reverse()
+        running: list[Block] = []
+        while waiting or running:
+            if waiting and all(block.is_spinning for block in running):
+                running.append(Block(self, waiting.pop(), values))
+                self.races.interleaved |= len(running) > 1
+            for block in list(running):
+                if not self._advance(block):
+                    running.remove(block)
+
+    def _advance(self, block: Block) -> bool:
+        """Runs a block until it has ended (False), or until all its groups only turn in loops."""
+        block.is_spinning = False
+        spun: set[Actor] = set()
+        while block.actors:
+            ready = [actor for actor in block.actors if actor.is_ready()]
+            if not ready:
+                raise self._deadlock(block)
+            fresh = [actor for actor in ready if actor not in spun]
+            if not fresh:
+                block.is_spinning = True
+                return True
+            actor = self.schedule.choose(fresh)
+            try:
+                if next(actor.generator) is SPINNING:
+                    spun.add(actor)
+            except StopIteration:
+                block.end(actor)
+        return False
+
+    def count_turn(self, actor: Actor, instruction: Any) -> None:
+        """One more turn of a `while` loop; raises E0605 where there were too many."""
+        self.turns_left -= 1
+        if self.turns_left < 0:
+            raise fail(
+                "E0605", f"`while` loops turned {self.maximum_turns} times", instruction.origin,
+                "still turns", notes=actor.notes(),
+                fix="let the condition change, or give the run a larger maximum_turns",
+            )  # fmt: skip
+
+    def _deadlock(self, block: Block) -> VmError:
+        positions = [
+            (actor.waits_at.origin, f"{actor.name} waits here: {actor.waits_for}")
+            for actor in block.actors
+            if actor.waits_at is not None
+        ]
+        (origin, label), *others = positions
+        return fail(
+            "E0603", "deadlock: every group of a block waits for another", origin, label,
+            others=tuple(others), notes=block.actors[0].notes(),
+            fix="let every group that a barrier counts come to it, in the same order",
+        )  # fmt: skip
+

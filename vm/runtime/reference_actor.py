@@ -1,0 +1,329 @@
+"""Actors of the reference machine: a block, or a group of its threads, that runs statements.
+
+An `Actor` is the `machine` that the instructions' `run` methods see. It computes on registers and
+hands accesses of memory on to reference_access.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from math import gcd
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vm.errors import InternalError, Origin, VmError
+from vm.isa import control
+from vm.isa.instruction import Instruction
+from vm.isa.types import Immediate, Value
+from vm.runtime.races import Clock, Shadow
+from vm.runtime.reference_access import Accesses
+from vm.runtime.reference_arguments import rounded_number
+from vm.runtime.reference_memory import Buffer, MemoryTensor, contiguous_strides
+
+if TYPE_CHECKING:
+    from vm.runtime.reference import Machine
+
+SPINNING = object()
+"""What an actor yields where it could go on but has turned in a loop for a while."""
+
+PATIENCE = 16
+"""Turns of `while` loops between two such yields."""
+
+
+class Exit(Exception):
+    """An actor leaves all its statements."""
+
+
+@dataclass(eq=False)
+class Meeting:
+    """A barrier that not all warps have come to yet."""
+
+    instruction: Instruction
+    warps: int = 0
+    arrived: list[tuple[Clock, int]] = field(default_factory=list)
+    waiting: list[Clock] = field(default_factory=list)
+    is_over: bool = False
+
+
+class Block:
+    """One block of the grid: its shared memory, its barriers and its actors."""
+
+    def __init__(self, machine: Machine, number: int, values: dict[Any, Any]):
+        self.machine = machine
+        self.number = number
+        index = []
+        for extent in machine.grid:
+            index.append(number % extent)
+            number //= extent
+        self.index = tuple(index)
+        self.is_spinning = False
+        self.meetings: dict[int, Meeting] = {}
+        self.ended: list[Clock] = []
+        self.allocations: dict[tuple[int, Value], MemoryTensor] = {}
+        self.allocated_bytes = 0
+        kernel = machine.kernel
+        clock = machine.races.start(self.slot_of(0))
+        self.actors = [Actor(self, None, clock, dict(values), kernel.body)]
+
+    def slot_of(self, group: int) -> int:
+        """The component of clocks that belongs to a group of this block; 0 is the block itself."""
+        return self.number * self.machine.races.groups + group
+
+    def end(self, actor: Actor) -> None:
+        """An actor has come to its end."""
+        self.actors.remove(actor)
+        actor.has_ended = True
+        self.ended.append(actor.clock)
+        self.machine.instructions += actor.instructions
+
+    def describe(self, slot: int) -> str:
+        """The block and group that a component of clocks belongs to."""
+        number, group = divmod(slot, self.machine.races.groups)
+        names = {at: each.name for each, at in self.machine.group_slots.items()}
+        shown = f"group `{names[group]}`" if group else "the block"
+        if number == self.number:
+            return shown if group else "this block"
+        index = []
+        for extent in self.machine.grid:
+            index.append(number % extent)
+            number //= extent
+        return f"{shown + ' of ' if group else ''}block {tuple(index)}"
+
+
+class Actor(Accesses):
+    """A block, or a group of its threads, as the `run` methods of instructions see it."""
+
+    def __init__(
+        self,
+        block: Block,
+        group: control.Group | None,
+        clock: Clock,
+        registers: dict[Any, Any],
+        body: Sequence[Instruction],
+    ):
+        super().__init__(block.machine.races, block.machine.effects, clock, registers)
+        self.block = block
+        self.machine = block.machine
+        self.block_index = block.index
+        self.grid = block.machine.grid
+        self.group = group
+        self.name = f"group `{group.name}`" if group is not None else "the block"
+        self.body = body
+        self.has_ended = False
+        self.waits_at: Instruction | None = None
+        self.waits_for = ""
+        self.instructions = 0
+        self._ready: Callable[[], bool] | None = None
+        self._turns = 0
+        self._constants: dict[tuple[Any, str], Any] = {}
+        self.generator = self._run()
+
+    def _run(self) -> Generator[Any, None, None]:
+        try:
+            yield from self.execute(self.body)
+        except Exit:
+            return
+
+    def is_ready(self) -> bool:
+        return self._ready is None or self._ready()
+
+    def notes(self) -> tuple[str, ...]:
+        """Where this actor is, for messages."""
+        group = f", {self.name}" if self.group is not None else ""
+        return (f"in `{self.machine.kernel.name}`, block {self.block_index}{group}",)
+
+    # --- values ---
+    def value(self, operand: Any) -> Any:
+        """The NumPy array or number that a value or immediate stands for."""
+        if operand.__class__ is Immediate:
+            dtype = operand.dtype
+            if dtype is None or dtype.kind != "float" or dtype.name in ("f32", "f64"):
+                return operand.value
+            key = (operand.value, dtype.name)
+            if key not in self._constants:
+                self._constants[key] = rounded_number(operand.value, dtype)
+            return self._constants[key]
+        return self.registers[operand]
+
+    def assign(self, variable: Value, data: Any) -> None:
+        self.registers[variable] = data
+
+    def declare(self, variable: Value) -> None:
+        self.registers.pop(variable, None)
+
+    # --- control ---
+    def execute(self, statements: Sequence[Instruction]) -> Generator[Any, None, str | None]:
+        """Runs statements; the result is "break" or "continue" where one of them was."""
+        registers = self.registers
+        allocated = len(self.allocated)
+        preempts = self.machine.schedule.preempts
+        position, count = 0, len(statements)
+        jump = None
+        while position < count:
+            instruction = statements[position]
+            position += 1
+            self.instructions += 1
+            kind = instruction.__class__
+            if kind is control.Jump:
+                jump = instruction.kind
+                break
+            if kind is control.Group:
+                groups = [instruction]
+                while position < count and isinstance(statements[position], control.Group):
+                    groups.append(statements[position])
+                    position += 1
+                yield from self._fork(groups)
+                continue
+            result = instruction.run(self)
+            if instruction.suspends:
+                result = yield from result
+            results = instruction.results
+            if results:
+                if len(results) == 1:
+                    registers[results[0]] = result
+                else:
+                    registers.update(zip(results, result, strict=True))
+            elif result is not None and instruction.suspends:
+                jump = result
+                break
+            if len(self.block.actors) > 1 and preempts():
+                yield None
+        if len(self.allocated) > allocated:
+            self._end_of_life(statements, allocated)
+        return jump
+
+    def _fork(self, groups: list[control.Group]) -> Generator[Any, None, None]:
+        """Runs groups side by side, to their ends."""
+        block, races = self.block, self.machine.races
+        children = [
+            Actor(
+                block, group,
+                races.fork(self.clock, block.slot_of(self.machine.group_slots[group])),
+                dict(self.registers), group.body,
+            )
+            for group in groups
+        ]  # fmt: skip
+        block.actors += children
+        yield from self._wait(
+            lambda: all(child.has_ended for child in children), groups[0], "for its groups to end"
+        )
+
+    def _wait(
+        self, ready: Callable[[], bool], instruction: Instruction, what: str
+    ) -> Generator[Any, None, None]:
+        self._ready, self.waits_at, self.waits_for = ready, instruction, what
+        while not ready():
+            yield None
+        self._ready = self.waits_at = None
+
+    def turn(self, instruction: Instruction) -> Generator[Any, None, None]:
+        """One more turn of a `while` loop, which may wait for what others do."""
+        self.machine.count_turn(self, instruction)
+        self._turns += 1
+        if self._turns % PATIENCE == 0:
+            yield SPINNING
+
+    def exit(self) -> None:
+        raise Exit
+
+    def print(self, text: str) -> None:
+        self.machine.output(text)
+
+    # --- meeting others ---
+    def synchronize(self, instruction: Instruction) -> Generator[Any, None, None]:
+        """The threads of this group have met; outside groups those of the whole block have."""
+        self.stir()
+        ended = None
+        if self.group is None:
+            ended, self.block.ended = self.block.ended, []
+        self.machine.races.synchronize(self.clock, ended)
+        return
+        yield
+
+    def barrier(self, instruction: Any) -> Generator[Any, None, None]:
+        self.stir()
+        block = self.block
+        meeting = block.meetings.setdefault(instruction.id, Meeting(instruction))
+        first = meeting.instruction
+        meeting.warps += instruction.scope.warps
+        if first.warps != instruction.warps or meeting.warps > instruction.warps:
+            came = f"{meeting.warps} warps have come" if first.warps == instruction.warps else (
+                f"{first.warps} warps are expected elsewhere"
+            )  # fmt: skip
+            raise self.trap(
+                "E0606", f"barrier {instruction.id} expects {instruction.warps} warps, but {came}",
+                instruction, "warps", "these warps",
+                others=((first.place("warps"), "the first to come"),),
+                fix="give every barrier with this id the number of all warps that come to it",
+            )  # fmt: skip
+        races = self.machine.races
+        seen = Clock(self.clock.slot, 0, 0, dict(self.clock.limits))
+        meeting.arrived.append((seen, races.now))
+        if not instruction.arrive:
+            meeting.waiting.append(self.clock)
+        if meeting.warps == instruction.warps:
+            races.meet(meeting.arrived, meeting.waiting)
+            meeting.is_over = True
+            del block.meetings[instruction.id]
+        elif not instruction.arrive:
+            yield from self._wait(
+                lambda: meeting.is_over, instruction,
+                f"barrier {instruction.id} has {meeting.warps} of {instruction.warps} warps",
+            )  # fmt: skip
+
+    # --- memory that is made here ---
+    def allocate_shared(self, value: Value) -> MemoryTensor:
+        """Shared memory of the value's type, its contents undefined."""
+        key = (self.clock.slot, value)
+        tensor = self.block.allocations.get(key)
+        if tensor is None:
+            type_ = value.type
+            strides = contiguous_strides(type_.shape, type_.dtype)
+            data = np.zeros(-(-type_.dtype.bits * int(np.prod(type_.shape)) // 8), np.uint8)
+            shadow = None
+            if self.machine.checks:
+                shadow = Shadow(8 * len(data), gcd(type_.dtype.bits, *strides), False)
+            buffer = Buffer(value.name or "shared memory", "shared", data, value.origin, shadow)
+            tensor = MemoryTensor(buffer, type_.dtype, type_.shape, strides)
+            self.block.allocations[key] = tensor
+        elif tensor.buffer.shadow is not None:
+            tensor.buffer.shadow.forget_values()
+        self.allocated.append(tensor)
+        return tensor
+
+    def _end_of_life(self, statements: Sequence[Instruction], kept: int) -> None:
+        """Shared memory of a block of statements is given back: no copy may still fill it."""
+        ended, self.allocated = self.allocated[kept:], self.allocated[:kept]
+        if statements is self.machine.kernel.body:
+            return
+        for tensor in ended:
+            for copy in self.copies():
+                if copy.target.buffer is tensor.buffer:
+                    raise self.trap(
+                        "E0604", f"`{tensor.buffer.name}` ends while a copy to it is on its way",
+                        copy.instruction, "target", "this copy is not waited for",
+                        others=((tensor.buffer.origin, "alive to the end of its block"),),
+                        fix="wait_async(0) before the end of the block of statements",
+                    )  # fmt: skip
+
+    # --- faults ---
+    def trap(
+        self,
+        code: str,
+        message: str,
+        instruction: Instruction,
+        field: str | None = None,
+        label: str = "",
+        others: tuple[tuple[Origin | None, str], ...] = (),
+        notes: tuple[str, ...] = (),
+        fix: str | None = None,
+    ) -> VmError:
+        """The error to raise for a fault of the program, at an argument of an instruction."""
+        return instruction.refuse(
+            code, message, field, label, others=others, notes=(*self.notes(), *notes), fix=fix
+        )
+
+    def finish(self, value: Any) -> None:
+        raise InternalError("a program does not return a value")
