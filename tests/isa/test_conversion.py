@@ -389,6 +389,24 @@ def test_casts_without_meaning_say_what_to_write(call, message):
         call()
 
 
+@pytest.mark.parametrize("source", [*SMALL[::4], "nf4", "i32", "u64", "tf32", "f32", "f64"])
+def test_one_number_is_an_array_of_rank_0(source):
+    origin = dtype(source)
+    for target in [*SMALL[::3], "nf4", "i32", "u64", "f16", "bf16", "tf32", "f32", "f64"]:
+        goal = dtype(target)
+        rounding = "nearest_entry" if target == "nf4" else "nearest_even"
+        for number in (0, 1):
+            values = np.array([number], dtype=origin.array)
+            alone = convert(values[0], origin, goal, rounding=rounding)
+            assert isinstance(alone, np.ndarray)
+            assert alone.dtype == goal.array and alone.shape == ()
+            together = convert(values, origin, goal, rounding=rounding)
+            assert np.array_equal(alone, together[0], equal_nan=True)
+            codes = goal.encode(values[0], rounding=rounding)
+            assert codes.dtype == goal.storage and codes.shape == ()
+            assert isinstance(goal.decode(codes), np.ndarray)
+
+
 def test_shapes_are_kept():
     assert dtype("f8e4m3").encode(1.0).shape == ()
     assert dtype("f8e4m3").encode(np.ones((2, 0, 3))).shape == (2, 0, 3)

@@ -24,9 +24,10 @@ def test_b_subnormals_are_rounded_to_nearest_even_not_truncated():
 
 @pytest.mark.parametrize("name", exact_types.SMALL_FLOATS)
 def test_b_no_value_above_half_the_smallest_subnormal_becomes_zero(name):
-    smallest = np.float32(dtype(name).smallest_subnormal)
-    just_above_half = np.nextafter(smallest / 2, np.float32(np.inf))
-    assert from_f32([smallest / 2, just_above_half], name) == [0, smallest]
+    smallest = dtype(name).smallest_subnormal
+    half = np.float32(smallest / 2)
+    just_above_half = np.nextafter(half, np.float32(np.inf))
+    assert from_f32([half, just_above_half], name) == [0, smallest]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,8 @@ def encode(
 def decode(codes: ArrayLike, source: DType) -> NDArray[Any]:
     """The values of `codes`: an array of `source.array` of the same shape."""
     given = checked_codes(codes, source)
+    if given.ndim == 0:
+        return decode(given.reshape(1), source).reshape(())
     if source.kind == "bool":
         return given != 0
     if source.is_integer:
@@ -155,6 +157,11 @@ def _cast(
 ) -> NDArray[Any]:
     """The cast, giving values or codes, by the fastest way for the pair."""
     random = _checked_modes(values, source, target, overflow, rounding, random_bits)
+    if values.ndim == 0:
+        # NumPy makes numbers, not arrays, of what it computes from arrays of rank 0.
+        bits = None if random is None else random.reshape(1)
+        one = values.reshape(1)
+        return _cast(one, source, target, overflow, rounding, bits, as_codes).reshape(())
     if target.kind == "codebook":
         codes = _nearest_entry(values, target)
         return codes if as_codes else decode(codes, target)
