@@ -91,8 +91,10 @@ struct Barrier {
   int arrived = 0;
   int expected = 0;
   std::vector<Fiber*> waiting;
-  std::vector<Fiber*> arrivals;
-  std::vector<Fiber*> first_of_warp;
+  // The first to arrive, and where: it may have gone on since.
+  const Fiber* first = nullptr;
+  const char* name = "";
+  vm_place place{"", 0};
 };
 
 struct Warp {
@@ -243,73 +245,91 @@ void vm_emulator_need_shared(unsigned bytes) {
     vm_emulator_fault("launch", vm_place{"", 0}, "the launch gives less shared memory than the kernel needs");
 }
 
-void vm_emulator_collective(const char* name, vm_place place, vm_emulator_collective_body body,
-                            void* operands) {
+namespace {
+
+bool same(vm_place a, vm_place b) { return a.line == b.line && !strcmp(a.file, b.file); }
+
+// Waits for the other lanes of the warp. True for the last one, which finds all in `arrived`; the
+// others return, released, when it has done what is to be done.
+bool last_of_warp(Warp& warp, const char* name, vm_place place, void* operands) {
   Fiber* fiber = machine.running;
   const int width = machine.launch->warp_width, lane = fiber->self.thread % width;
-  Warp& warp = fiber->block->warps[fiber->self.thread / width];
   const int lanes = std::min(width, fiber->self.threads - fiber->self.thread / width * width);
-  if (body && lanes != width)
-    vm_emulator_fault("partial warp", place, "a warp without all its lanes executes a warp instruction");
-  if (!warp.arrived.empty()) {
-    const Fiber* first = warp.arrived[0];
-    if (strcmp(first->name, name) || first->place.line != place.line ||
-        strcmp(first->place.file, place.file)) {
-      set_fault("divergent warp", "lanes of one warp execute different warp instructions");
-      for (const Fiber* other : warp.arrived) add_site(other, other->name, other->place);
-      add_site(fiber, name, place);
-      end_with_fault();
-    }
+  const Fiber* first = warp.arrived.empty() ? nullptr : warp.arrived[0];
+  if (first && (strcmp(first->name, name) || !same(first->place, place))) {
+    const bool barrier = strstr(name, "synchronize") || strstr(name, "barrier");
+    set_fault(barrier ? "divergent barrier" : "divergent warp",
+              "lanes of one warp are at different places, but all have to be at one");
+    for (const Fiber* other : warp.arrived) add_site(other, other->name, other->place);
+    add_site(fiber, name, place);
+    end_with_fault();
   }
   fiber->name = name;
   fiber->place = place;
   warp.operands[lane] = operands;
   warp.arrived.push_back(fiber);
-  if ((int)warp.arrived.size() < lanes) {
-    wait_here(State::waiting, name, place);
-    return;
-  }
-  if (body) body(warp.operands, lanes);
+  if ((int)warp.arrived.size() == lanes) return true;
+  wait_here(State::waiting, name, place);
+  return false;
+}
+
+}  // namespace
+
+void vm_emulator_collective(const char* name, vm_place place, vm_emulator_collective_body body,
+                            void* operands) {
+  Fiber* fiber = machine.running;
+  const int width = machine.launch->warp_width;
+  Warp& warp = fiber->block->warps[fiber->self.thread / width];
+  if (body && fiber->self.thread / width * width + width > fiber->self.threads)
+    vm_emulator_fault("partial warp", place, "a warp without all its lanes executes a warp instruction");
+  if (!last_of_warp(warp, name, place, operands)) return;
+  if (body) body(warp.operands, width);
   for (Fiber* other : warp.arrived)
     if (other != fiber) release(other);
   warp.arrived.clear();
 }
 
+// Warps arrive as a whole, as the hardware counts them.
 void vm_emulator_barrier(int id, int threads, bool waits, const char* name, vm_place place) {
   Fiber* fiber = machine.running;
   const int width = machine.launch->warp_width;
   if (id < 0 || id >= 16) vm_emulator_fault("barrier", place, "barriers are numbered 0 to 15");
-  if (threads <= 0 || threads > fiber->self.threads || (threads % width && threads != fiber->self.threads))
+  if (threads <= 0 || threads > fiber->self.threads ||
+      (threads % width && threads != fiber->self.threads))
     vm_emulator_fault("barrier", place, "a barrier is for whole warps of the block");
+  Warp& warp = fiber->block->warps[fiber->self.thread / width];
+  if (!last_of_warp(warp, name, place, nullptr)) return;
   Barrier& barrier = fiber->block->barriers[id];
+  const bool other_count = barrier.first && barrier.expected != threads;
   const bool whole = !strcmp(name, "synchronize");
-  fiber->name = name;
-  fiber->place = place;
-  barrier.first_of_warp.resize(fiber->block->warps.size());
-  Fiber*& first_of_warp = barrier.first_of_warp[fiber->self.thread / width];
-  const auto differs = [&](const Fiber* other) {
-    return other && (other->place.line != place.line || strcmp(other->place.file, place.file));
-  };
-  const Fiber* first = barrier.arrivals.empty() ? nullptr : barrier.arrivals[0];
-  const bool other_count = first && barrier.expected != threads;
-  if (other_count || differs(first_of_warp) || (whole && differs(first))) {
+  if (other_count || (barrier.first && whole && !same(barrier.place, place))) {
     set_fault("divergent barrier", other_count ? "threads name one barrier with different thread counts"
                                                : "threads wait for each other at different places");
-    for (const Fiber* each : barrier.arrivals) add_site(each, each->name, each->place);
+    add_site(barrier.first, barrier.name, barrier.place);
     add_site(fiber, name, place);
     end_with_fault();
   }
-  if (!first_of_warp) first_of_warp = fiber;
-  barrier.expected = threads;
-  barrier.arrived++;
-  barrier.arrivals.push_back(fiber);
-  if (barrier.arrived == threads) {
+  if (!barrier.first) {
+    barrier.first = fiber;
+    barrier.name = name;
+    barrier.place = place;
+    barrier.expected = threads;
+  }
+  barrier.arrived += (int)warp.arrived.size();
+  std::vector<Fiber*> lanes = std::move(warp.arrived);
+  warp.arrived.clear();
+  const bool complete = barrier.arrived == threads;
+  if (complete) {
     for (Fiber* other : barrier.waiting) release(other);
     barrier = Barrier();
-  } else if (waits) {
-    barrier.waiting.push_back(fiber);
-    wait_here(State::waiting, name, place);
   }
+  for (Fiber* lane : lanes) {
+    if (waits && !complete)
+      barrier.waiting.push_back(lane);
+    else if (lane != fiber)
+      release(lane);
+  }
+  if (waits && !complete) wait_here(State::waiting, name, place);
 }
 
 void vm_emulator_poll(const char* name, vm_place place, bool again) {

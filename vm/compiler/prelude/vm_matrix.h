@@ -133,7 +133,7 @@ VM_MMA_FUNCTION(16)
 VM_MMA_FUNCTION(32)
 #undef VM_MMA_FUNCTION
 
-#elif VM_EMULATOR
+#elif VM_EMULATOR && VM_WARP_WIDTH == 32
 struct vm_matrix_operands {
   unsigned* words;
   unsigned short* row;
@@ -156,7 +156,6 @@ template <int Count, bool Transposed, bool Stores> static void vm_matrix_body(vo
 }
 template <int Count, bool Transposed>
 VM_FUNCTION void vm_ldmatrix(unsigned* words, unsigned address VM_PLACE) {
-  static_assert(VM_WARP_WIDTH == 32, "ldmatrix is for warps of 32 lanes");
   const bool used = VM_LANE < 8 * Count;
   unsigned result[Count] = {};
   vm_matrix_operands mine = {
@@ -166,7 +165,6 @@ VM_FUNCTION void vm_ldmatrix(unsigned* words, unsigned address VM_PLACE) {
 }
 template <int Count, bool Transposed>
 VM_FUNCTION void vm_stmatrix(unsigned address, const unsigned* words VM_PLACE) {
-  static_assert(VM_WARP_WIDTH == 32, "stmatrix is for warps of 32 lanes");
   const bool used = VM_LANE < 8 * Count;
   vm_matrix_operands mine = {
       (unsigned*)words, used ? (unsigned short*)vm_emulator_shared(address, 16, 16, place) : nullptr};
@@ -248,7 +246,6 @@ template <int K, class A, class B, class C> constexpr bool vm_mma_exists =
   template <class A, class B, class C>                                                              \
   VM_FUNCTION void vm_mma_m16n8k##K(unsigned* c, const unsigned* a, const unsigned* b VM_PLACE) {   \
     static_assert(vm_mma_exists<K, A, B, C>, "no such matrix instruction");                         \
-    static_assert(VM_WARP_WIDTH == 32, "mma is for warps of 32 lanes");                             \
     vm_mma_operands mine = {c, a, b};                                                               \
     vm_emulator_collective("mma", place, vm_mma_body<K, A, B, C>, &mine);                           \
   }
