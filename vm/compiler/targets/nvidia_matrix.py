@@ -1,0 +1,182 @@
+"""Matrix fragments on NVIDIA GPUs: ldmatrix and mma.sync."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vm.compiler.addresses import SharedAccess
+from vm.compiler.rules import Refused
+from vm.compiler.selection import Selection
+from vm.compiler.targets.nvidia_rules import NVIDIA, WARP
+from vm.isa import control, nvidia
+from vm.isa.elementwise import BitAnd, Divide
+from vm.isa.matrix import Dot
+from vm.isa.memory import Load
+from vm.isa.registers import Fill
+from vm.isa.types import INDEX, Immediate, RegisterType, Value
+from vm.layouts import FRAGMENTS, LayoutError, RegisterLayout, dot_layout
+
+rule = NVIDIA.rule
+
+
+@rule(Load)
+def load_matrices(s: Selection, i: Load) -> Value:
+    """ldmatrix: four 8 x 8 matrices of 16-bit elements at once, transposed where it helps."""
+    if i.source.base.type.space != "shared":
+        raise Refused("the tile is in global memory")
+    layout, kind = i.result.type.layout, i.source.dtype
+    access = SharedAccess(s, s.operand(i.source), layout)
+    transposed, rows = _matrices(access, layout, kind.bits)
+    variable = s.target_variable(i)
+    s.make_undefined(variable)
+    count = next(n for n in (4, 2, 1) if rows.words % n == 0)
+    for at, (address, plus) in rows.addresses(s, count):
+        s.emit(nvidia.LoadMatrix, into=variable, x=variable, address=address, at=at, count=count,
+               transposed=transposed, plus=plus)  # fmt: skip
+    return variable
+
+
+class _Rows:
+    """The rows of the 8 x 8 matrices that a layout's words are parts of.
+
+    `thread` and `slot` say, for row r of the matrix of word w, whose element is its first.
+    """
+
+    def __init__(self, access: SharedAccess, layout: RegisterLayout, transposed: bool):
+        self.access, self.layout, self.transposed = access, layout, transposed
+        self.words = layout.slots // 2
+
+    def of(self, thread: np.ndarray, word: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(thread, slot) that holds the first element of the row that `thread` addresses."""
+        row, warp = thread % 8, thread // WARP * WARP
+        if self.transposed:
+            return warp + row // 2, 2 * word + row % 2
+        return warp + 4 * row, 2 * word
+
+    def addresses(self, s: Selection, count: int):
+        """For each group of `count` words: (first word, (address per thread, plus))."""
+        layout = self.layout
+        threads = np.arange(layout.threads)
+        matrix = threads % WARP // 8 % count
+        firsts = np.arange(0, self.words, count)
+        holder, slot = self.of(threads[:, None], firsts[None, :] + matrix[:, None])
+        table = self.access.table[holder, slot]
+        index = layout.table()[holder, slot]  # [threads, groups, rank]
+        parts = self._thread_parts(s, index[:, 0] - index[0, 0], count)
+        constants = [tuple(int(v) for v in index[0, g]) for g in range(len(firsts))]
+        expected = index[:, :1] + (index[:1] - index[:1, :1])
+        if not np.array_equal(index, expected):
+            raise Refused("the rows of the matrices are not spread evenly over the threads")
+        placed = self.access.place(parts, constants, table)
+        return list(zip((int(f) for f in firsts), placed, strict=True))
+
+    def _thread_parts(self, s: Selection, index: np.ndarray, count: int) -> list[Any]:
+        """The index [threads, rank] as arithmetic: a sum over the bits of the thread number."""
+        threads, rank = index.shape
+        bits = (threads - 1).bit_length()
+        steps = [index[1 << b] for b in range(bits)]
+        numbers = np.arange(threads)
+        total = sum(
+            ((numbers >> b & 1)[:, None] * steps[b][None, :] for b in range(bits)),
+            np.zeros_like(index),
+        )
+        if threads & (threads - 1) or not np.array_equal(total, index):
+            raise Refused("the rows of the matrices are no sum over the bits of the thread")
+        return [self._bit_sum(s, [int(step[axis]) for step in steps]) for axis in range(rank)]
+
+    def _bit_sum(self, s: Selection, steps: list[int]) -> Any:
+        """sum of steps[b] * bit b of the thread, runs of doubling steps taken together."""
+        thread, terms, b = s.thread(), [Immediate(0, INDEX)], 0
+        while b < len(steps):
+            end = b + 1
+            while end < len(steps) and steps[end] == 2 * steps[end - 1]:
+                end += 1
+            if steps[b]:
+                field = s.compute(Divide, thread, 1 << b)
+                if end < len(steps):
+                    field = s.compute(BitAnd, field, (1 << (end - b)) - 1)
+                terms.append(s.multiply(field, steps[b]))
+            b = end
+        return s.add(*terms)
+
+
+def _matrices(access: SharedAccess, layout: RegisterLayout, bits: int) -> tuple[bool, _Rows]:
+    """Whether words are parts of 8 x 8 matrices as they lie or transposed; refuses otherwise."""
+    if bits != 16 or layout.slots % 2 or layout.threads % WARP:
+        raise Refused("matrices have 16-bit elements, two in each word, and belong to warps")
+    if not access.movable or not access.writer.facts.divides(8, access.moved):
+        raise Refused("rows of matrices begin at multiples of 16 bytes")
+    table = access.table
+    lanes = np.arange(layout.threads)
+    for transposed in (False, True):
+        rows = _Rows(access, layout, transposed)
+        word = np.arange(rows.words)
+        fits = True
+        for element in (0, 1):
+            g, t = lanes % WARP // 4, lanes % WARP % 4
+            row, column = (2 * t + element, g) if transposed else (g, 2 * t + element)
+            asked = lanes // WARP * WARP + row
+            holder, slot = rows.of(asked[:, None], word[None, :])
+            start = table[holder, slot]
+            here = table[:, 2 * word + element]
+            fits &= bool((start % 8 == 0).all()) and np.array_equal(here, start + column[:, None])
+        if fits:
+            return transposed, rows
+    raise Refused("no word is a part of an 8 x 8 matrix whose rows are 16 bytes of memory")
+
+
+@rule(Dot)
+def multiply_with_tensor_cores(s: Selection, i: Dot) -> Value:
+    """mma.sync: one instruction of each warp for each fragment."""
+    a, b = s.operand(i.a), s.operand(i.b)
+    c = s.operand(i.c) if i.c is not None else None
+    result = s.result_type(i.result)
+    found = _dot_layout(a, b, result, i)
+    variable = s.target_variable(i, (a, b))
+    if c is None:
+        s.emit(Fill, into=variable, value=Immediate(0), dtype=result.dtype, shape=result.shape,
+               layout=result.layout)  # fmt: skip
+    elif c is not variable:
+        s.emit(control.Copy, into=variable, x=c)
+    name = _fragment_name(found.fragment, a.type.dtype.name, b.type.dtype.name)
+    for slots_a, slots_b, slots_c in found.steps():
+        s.emit(
+            nvidia.MatrixMultiply, into=variable, c=variable, a=a, b=b, fragment=name,
+            at_a=_words(slots_a, a.type.dtype.bits), at_b=_words(slots_b, b.type.dtype.bits),
+            at_c=_words(slots_c, result.dtype.bits),
+        )  # fmt: skip
+    return variable
+
+
+def _dot_layout(a: Value, b: Value, c: RegisterType, i: Dot) -> Any:
+    (m, k), n = a.type.shape, b.type.shape[1]
+    for run in (1, 2, 4, 8):
+        try:
+            found = dot_layout(m, n, k, a.type.dtype.bits, i.scope.warps,
+                               accumulator_bits=c.dtype.bits, k_run=run)  # fmt: skip
+        except LayoutError:
+            continue
+        if (found.a, found.b, found.c) == (a.type.layout, b.type.layout, c.layout):
+            return found
+    raise Refused(f"{a.type.layout} and {b.type.layout} are no operands of one fragment")
+
+
+def _fragment_name(fragment: Any, a: str, b: str) -> str:
+    """The row of the table for these dtypes with the fragment's extents."""
+    for name, row in FRAGMENTS.items():
+        same = (row.m, row.n, row.k, row.bits) == (
+            fragment.m, fragment.n, fragment.k, fragment.bits
+        )  # fmt: skip
+        if same and row.operands.keys() >= {"a", "b"} and any(d[:2] == (a, b) for d in row.dtypes):
+            return name
+    raise Refused(f"{fragment.name} has no form for {a} and {b}")
+
+
+def _words(slots: np.ndarray, bits: int) -> tuple[int, ...]:
+    per_word = 32 // bits
+    groups = slots.reshape(-1, per_word)
+    if (groups[:, 0] % per_word).any() or (np.diff(groups, axis=1) != 1).any():
+        raise Refused("elements of a fragment do not lie in words")
+    return tuple(int(g) // per_word for g in groups[:, 0])

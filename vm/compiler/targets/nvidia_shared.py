@@ -1,0 +1,123 @@
+"""How NVIDIA GPUs reach shared memory, by ordinary loads and stores and by cp.async."""
+
+from __future__ import annotations
+
+from vm.compiler.addresses import GlobalAccess, SharedAccess, Vector
+from vm.compiler.rules import Refused
+from vm.compiler.selection import Selection
+from vm.compiler.targets.nvidia_global import as_tensor, global_loads
+from vm.compiler.targets.nvidia_rules import NVIDIA
+from vm.isa import asynchronous, nvidia
+from vm.isa.elementwise import Add
+from vm.isa.memory import Load, Store
+from vm.isa.types import RegisterType, Value
+from vm.layouts import default_layout
+
+rule = NVIDIA.rule
+
+
+@rule(Load)
+def load_shared_vectors(s: Selection, i: Load) -> Value:
+    """One load of up to 16 bytes for each run of neighbouring elements."""
+    if i.source.base.type.space != "shared":
+        raise Refused("the tile is in global memory")
+    access = SharedAccess(s, s.operand(i.source), i.result.type.layout)
+    if access.bytes == 0:
+        raise Refused("the elements do not fill bytes")
+    variable = s.target_variable(i)
+    s.make_undefined(variable)
+    found = access.vectors()
+    for vector, (address, plus) in zip(found, access.addresses([v.slot for v in found]),
+                                       strict=True):  # fmt: skip
+        s.emit(nvidia.LoadShared, into=variable, x=variable, address=address, plus=plus,
+               bytes=access.bytes, at=vector.slot * access.bits // 8)  # fmt: skip
+    return variable
+
+
+@rule(Load)
+def load_shared_bits(s: Selection, i: Load) -> Value:
+    """One element at a time, wherever in a byte it begins."""
+    access = SharedAccess(s, s.operand(i.source), i.result.type.layout)
+    variable = s.target_variable(i)
+    s.make_undefined(variable)
+    slots = list(range(i.result.type.layout.slots))
+    for slot, bit in zip(slots, access.bit_addresses(slots), strict=True):
+        s.emit(nvidia.LoadSharedBits, into=variable, x=variable, bit=bit, slot=slot)
+    return variable
+
+
+@rule(Store)
+def store_shared_vectors(s: Selection, i: Store) -> None:
+    """One store of up to 16 bytes for each run of neighbouring elements."""
+    value = as_tensor(s, i)
+    access = SharedAccess(s, s.operand(i.target), value.type.layout)
+    if access.bytes == 0:
+        raise Refused("the elements do not fill bytes")
+    shared_stores(s, access, value)
+
+
+def shared_stores(s: Selection, access: SharedAccess, value: Value) -> None:
+    first = s.first_copy(value.type.layout, s.thread())
+    found = access.vectors()
+    for vector, (address, plus) in zip(found, access.addresses([v.slot for v in found]),
+                                       strict=True):  # fmt: skip
+        s.emit(nvidia.StoreShared, address=address, x=value, predicate=first, plus=plus,
+               bytes=access.bytes, at=vector.slot * access.bits // 8)  # fmt: skip
+
+
+@rule(Store)
+def store_shared_bits(s: Selection, i: Store) -> None:
+    """One element at a time, leaving the other bits of its bytes alone."""
+    value = as_tensor(s, i)
+    access = SharedAccess(s, s.operand(i.target), value.type.layout)
+    first = s.first_copy(value.type.layout, s.thread())
+    slots = list(range(value.type.layout.slots))
+    for slot, bit in zip(slots, access.bit_addresses(slots), strict=True):
+        s.emit(nvidia.StoreSharedBits, bit=bit, x=value, predicate=first, slot=slot)
+
+
+@rule(asynchronous.CopyAsync)
+def copy_with_cp_async(s: Selection, i: asynchronous.CopyAsync) -> None:
+    """cp.async of 16, 8 or 4 bytes by each thread."""
+    source, target = s.operand(i.source), s.operand(i.target)
+    bits = source.dtype.bits
+    if 128 % bits:
+        raise Refused(f"16 bytes are no whole number of {source.dtype.name}")
+    for size in (16, 8, 4):
+        count = size * 8 // bits
+        if count == 0 or source.shape[-1] % count:
+            continue
+        layout = default_layout(source.shape, i.scope.threads, count)
+        here = GlobalAccess(s, source, layout, i.inside)
+        there = SharedAccess(s, target, layout)
+        if here.vector % count == 0 and there.vector % count == 0:
+            break
+    else:
+        raise Refused("no run of 4 bytes is aligned on both sides")
+    first = s.first_copy(layout, s.thread())
+    vectors = [Vector(v, count, tuple(int(x) for x in layout.table()[0, v]))
+               for v in range(0, layout.slots, count)]  # fmt: skip
+    places = there.addresses([v.slot for v in vectors])
+    for vector, (address, plus) in zip(vectors, places, strict=True):
+        offset, more = here.offset(vector)
+        offset = s.compute(Add, offset, more) if more else offset
+        predicate = here.predicate(vector)
+        if first is not None:
+            # A false predicate would write zeros over what the first copy brings.
+            raise Refused("several threads would copy the same elements")
+        s.emit(nvidia.CopyAsync, address=address, base=here.whole, offset=offset,
+               predicate=predicate, plus=plus, bytes=size)  # fmt: skip
+
+
+@rule(asynchronous.CopyAsync)
+def copy_through_registers(s: Selection, i: asynchronous.CopyAsync) -> None:
+    """An ordinary load and store, at once: what cp.async cannot align."""
+    source, target = s.operand(i.source), s.operand(i.target)
+    kind = source.dtype
+    layout = default_layout(source.shape, i.scope.threads, max(1, 128 // kind.bits))
+    here, there = GlobalAccess(s, source, layout, i.inside), SharedAccess(s, target, layout)
+    if here.bytes == 0 or there.bytes == 0:
+        raise Refused("the elements do not fill bytes")
+    value = s.undefined(RegisterType(kind, source.shape, layout))
+    global_loads(s, here, value)
+    shared_stores(s, there, value)
