@@ -1,8 +1,8 @@
 // C[M, N] = A[M, K] * ((B - zero) * scale), A f16, B u4 packed by fragment, one scale (f16) and zero
 // (u4, in a byte) for each column and 64 rows of K; what the compiler is to emit, by hand.
 // Tiles of 64 x 64 x 64, 4 warps side by side in N (64 x 16 each). M % 64 == 0.
-// Packed B: for each tile of k, each tile of n and each thread 8 words; word 4 i + s holds the thread's
-// fragment elements of column block i (8 columns) and k step s: nibbles b0..b3 and those of nothing else.
+// Packed B: for each tile of K and tile of N, 16 bytes for each thread: its 32 codes, 16 for each of its two
+// blocks of 8 columns, 4 for each of 4 steps of 16 rows of K, in the order of the fragment of m16n8k16.
 #include "vm.h"
 
 VM_KERNEL(matmul_w4a16, 128, 2)(const unsigned char* a, const unsigned char* b, const unsigned char* scales,
