@@ -103,6 +103,12 @@ def test_other_names_are_refused_with_a_way_out(name, hint):
         dtype(name)
 
 
+@pytest.mark.parametrize("thing", [None, 4, object(), ("u4",)])
+def test_what_is_no_name_is_refused(thing):
+    with pytest.raises(DTypeError, match="write a name such as 'u4'"):
+        dtype(thing)
+
+
 def test_an_integer_has_no_epsilon():
     with pytest.raises(DTypeError, match="u4 is not a float and has no epsilon"):
         dtype("u4").epsilon  # noqa: B018

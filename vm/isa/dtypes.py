@@ -374,7 +374,8 @@ def dtype(name: str | DType | np.dtype[Any] | type[np.generic]) -> DType:
         return name
     if not isinstance(name, str):
         try:
-            name = np.dtype(name).name
+            # NumPy would read None as float64.
+            name = np.dtype(name if name is not None else "none").name
         except TypeError:
             raise DTypeError(f"{name!r} is no type; write a name such as 'u4' or 'f16'") from None
     return _by_name(name)
