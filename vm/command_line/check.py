@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from vm.errors import Diagnostic, VmError
@@ -33,24 +32,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def diagnose(path: str | Path) -> list[Diagnostic]:
-    """What is wrong with a file: of each program and each case the first mistake, each once."""
+    """What is wrong with a file: of each program and each case the first mistake, and each
+    place once."""
     try:
         module = load(path)
     except VmError as error:
         return list(error.diagnostics)
-    found: list[Diagnostic] = []
+    found: dict[tuple[str, object], Diagnostic] = {}
 
-    def attempt(step: Callable[[], object]) -> None:
-        try:
-            step()
-        except VmError as error:
-            found.extend(each for each in error.diagnostics if each not in found)
+    def note(error: VmError | None) -> None:
+        for each in error.diagnostics if error is not None else ():
+            found.setdefault((each.code, each.origin), each)
 
     for program in module:
         if program.definition.kind == "program":
-            attempt(program.instantiate)
+            try:
+                program.instantiate()
+            except VmError as error:
+                note(error)
     for case in module.cases.values():
-        error = check_case(module, case)
-        if error is not None:
-            found.extend(each for each in error.diagnostics if each not in found)
-    return found
+        note(check_case(module, case))
+    return list(found.values())

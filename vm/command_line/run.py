@@ -129,7 +129,7 @@ def rendered(result: CaseResult) -> str:
     for call in result.calls:
         lines.append(
             f"  {call.program:<{name_width}}  on {call.executor}: {', '.join(call.inputs)} -> "
-            f"{', '.join(call.outputs)}; {call.blocks} blocks, {call.seconds:.2f} s"
+            f"{', '.join(call.outputs)}; {_counted(call.blocks)}, {call.seconds:.2f} s"
         )
     lines += [f"  {_expectation(each)}" for each in result.expectations]
     verdict = "PASS" if result.passed else "FAIL"
@@ -142,11 +142,15 @@ def _expectation(each: Expectation) -> str:
         return f"{each.what} {each.type}: every element equal"
     if each.passed:
         return (
-            f"{each.what} {each.type}: largest error {each.error:.3g} at {index}, "
-            f"the bound there is {each.bound:.3g}"
+            f"{each.what} {each.type}: largest error, as a share of its bound: {each.error:.3g} of "
+            f"{each.bound:.3g} at {index}"
         )
     allowed = "must be equal" if each.bound is None else f"the bound is {each.bound:.3g}"
     return (
         f"{each.what} {each.type}: {each.wrong} elements are wrong; worst is {index}: "
         f"{each.got:.9g} instead of {each.want:.9g}, off by {each.error:.3g}, {allowed}"
     )
+
+
+def _counted(blocks: int) -> str:
+    return "1 block" if blocks == 1 else f"{blocks} blocks"

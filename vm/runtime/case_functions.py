@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vm.errors import fail
+from vm.errors import Origin, fail
 from vm.isa import syntax
 from vm.isa.dtypes import DType, DTypeError
 from vm.isa.dtypes import dtype as named_dtype
@@ -103,18 +103,18 @@ def quantize(
     weights: Tensor,
     dtype: DType,
     *,
-    group: int,
+    group_size: int,
     zero_point: bool = False,
     axis: int = 0,
     scale_dtype: DType | None = None,
 ) -> Planned:
-    """Float weights rounded to `dtype` in groups along `axis`: codes, scales and, with
-    `zero_point`, zero points. programs/quantize.py says how."""
+    """Float weights rounded to `dtype` in groups of `group_size` along `axis`: codes, scales and,
+    with `zero_point`, zero points. programs/quantize.py says how."""
     scale_kind = scale_dtype or named_dtype("f16")
-    if not 0 <= axis < len(weights.shape) or group < 1:
-        raise DTypeError(f"groups of {group} along axis {axis} of {weights!r} have no meaning")
+    if not 0 <= axis < len(weights.shape) or group_size < 1:
+        raise DTypeError(f"groups of {group_size} along axis {axis} of {weights!r} have no meaning")
     grouped = tuple(
-        -(-extent // group) if a == axis else extent for a, extent in enumerate(weights.shape)
+        -(-extent // group_size) if a == axis else extent for a, extent in enumerate(weights.shape)
     )
     types = ((dtype, weights.shape), (scale_kind, grouped), (dtype, grouped))
 
@@ -122,7 +122,7 @@ def quantize(
         from programs.quantize import quantize as quantized
 
         values = weights.values()
-        parts = quantized(values, dtype, group, zero_point, axis, scale_kind)
+        parts = quantized(values, dtype, group_size, zero_point, axis, scale_kind)
         return tuple(part for part in parts if part is not None)
 
     return Planned(types if zero_point else types[:2], compute)
@@ -146,6 +146,7 @@ FUNCTIONS: Mapping[str, Callable[..., Planned]] = {
 
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "DType": ("a dtype such as f16", lambda v: isinstance(v, DType)),
+    "DType | str": ("a dtype such as f16", lambda v: isinstance(v, DType)),
     "Shape": ("a list of whole numbers such as [64, 32]", lambda v: _is_shape(v)),
     "int": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
     "float": ("a number", lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)),
@@ -195,12 +196,17 @@ def call_function(
     except DTypeError as error:
         raise fail("E0205", f"`{name}`: {error}", call.origin, "in this call") from None
     for element, shape in result.types if isinstance(result, Planned) else ():
-        if math.prod(shape) > MAXIMUM_ELEMENTS:
-            raise fail(
-                "E0705", f"{element.name}{list(shape)} has {math.prod(shape)} elements",
-                call.origin, "too large", fix="at most 2^29; give smaller sizes with --set",
-            )  # fmt: skip
+        check_size(element, shape, call.origin)
     return result
+
+
+def check_size(element: DType, shape: Shape, origin: Origin) -> None:
+    """Raises `VmError` E0705 for a tensor that is too large for a case."""
+    if math.prod(shape) > MAXIMUM_ELEMENTS:
+        raise fail(
+            "E0705", f"{element.name}{list(shape)} has {math.prod(shape)} elements",
+            origin, "too large", fix="at most 2^29; give smaller sizes with --set",
+        )  # fmt: skip
 
 
 def shown_signature(function: Callable[..., Any]) -> str:

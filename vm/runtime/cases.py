@@ -24,16 +24,20 @@ from vm.isa.printer import format_expression
 from vm.isa.program import Module, Program
 from vm.isa.static import Environment, NotStatic, evaluate
 from vm.isa.tensor import Tensor
-from vm.runtime.case_functions import FUNCTIONS, INPUTS, Planned, blank, call_function
+from vm.runtime import bounds
+from vm.runtime.case_functions import FUNCTIONS, INPUTS, Planned, blank, call_function, check_size
 from vm.runtime.inputs import FileInput, RandomInput, fit_dtype, read_tensor
+from vm.runtime.reference_values import ReferenceResult, run_reference
 from vm.runtime.signatures import Argument, Signature, bind_sizes, check_facts, signature
 
 EXECUTORS = {"reference": "vm.runtime.reference:run"}
 """What `--on` names: where the function `run(kernel, arguments) -> report` of an executor is."""
 
-REFERENCE_RUNNER = "vm.runtime.reference:run_reference"
-BOUNDS = ("dot_error", "elementwise_error")
-"""The functions of vm.runtime.bounds that `bound=` may call."""
+BOUNDS = {
+    function.__name__: function
+    for function in (bounds.dot_error, bounds.elementwise_error, bounds.exact)
+}
+"""What `bound=` may call."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,6 @@ class CaseResult:
     @property
     def passed(self) -> bool:
         return self.fault is None and all(each.passed for each in self.expectations)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a reference gives: values in f64, and the largest that they could have been."""
-
-    values: np.ndarray
-    magnitude: np.ndarray
 
 
 def with_settings(module: Module, settings: Mapping[str, Any]) -> Module:
@@ -318,7 +314,7 @@ class _Run:
             )  # fmt: skip
         for name, result in zip(names, results, strict=True):
             self.places[name] = statement.origin
-            if isinstance(result, (Tensor, Outcome)):
+            if isinstance(result, (Tensor, ReferenceResult)):
                 self.variables[name] = result
             else:
                 self.environment.values[name] = result
@@ -332,10 +328,10 @@ class _Run:
             )  # fmt: skip
         got, want = (self._value(argument) for argument in call.arguments)
         for value, node in zip((got, want), call.arguments, strict=True):
-            if not isinstance(value, (Tensor, Outcome)):
+            if not isinstance(value, (Tensor, ReferenceResult)):
                 raise fail("E0205", "a tensor is needed here", node.origin, f"this is {value}")
         bound = self._bound(keywords["bound"]) if "bound" in keywords else None
-        if bound is not None and not isinstance(want, Outcome):
+        if bound is not None and not isinstance(want, ReferenceResult):
             raise fail(
                 "E0209", "a bound needs the result of a reference", call.arguments[1].origin,
                 "this is no reference",
@@ -360,10 +356,9 @@ class _Run:
                 "E0209", "this is no bound", node.origin, "here",
                 fix=f"write one of {', '.join(name + '(...)' for name in BOUNDS)}",
             )  # fmt: skip
-        function = getattr(import_module("vm.runtime.bounds"), node.function)
         positional = [self._static(argument) for argument in node.arguments]
         named = {keyword.name: self._static(keyword.value) for keyword in node.keywords}
-        return call_function(node.function, function, node, positional, named)
+        return call_function(node.function, BOUNDS[node.function], node, positional, named)
 
     # --- expressions ---
     def _value(self, node: syntax.Expression) -> Any:
@@ -422,13 +417,14 @@ class _Run:
             return (self._reference(program, arguments, sizes),)
         kernel = program.instantiate()
         results = {
-            name: poisoned(header.types[name].dtype, header.shape(name, sizes))
+            name: self._poisoned(header, name, sizes, node)
             if name not in arguments else _copy(arguments[name].value)
             for name in header.outputs
         }  # fmt: skip
         if self.executor is None:
             return tuple(results.values())
-        execute = _imported(EXECUTORS[self.executor])
+        place, function = EXECUTORS[self.executor].split(":")
+        execute = getattr(import_module(place), function)
         values = {name: argument.value for name, argument in arguments.items()}
         report = execute(kernel, {**values, **results}, output=self.output)
         self.result.calls.append(
@@ -440,6 +436,13 @@ class _Run:
             )
         )  # fmt: skip
         return tuple(report.outputs[name] for name in header.outputs)
+
+    def _poisoned(
+        self, header: Signature, name: str, sizes: Mapping[str, int], node: syntax.Call
+    ) -> Tensor:
+        element, shape = header.types[name].dtype, header.shape(name, sizes)
+        check_size(element, shape, node.origin)
+        return blank(element, shape) if self.executor is None else poisoned(element, shape)
 
     def _arguments(
         self, header: Signature, node: syntax.Call
@@ -496,11 +499,10 @@ class _Run:
 
     def _reference(
         self, program: Program, arguments: Mapping[str, Argument], sizes: Mapping[str, int]
-    ) -> Outcome:
+    ) -> ReferenceResult:
         if self.executor is not None:
             values = {name: argument.value for name, argument in arguments.items()}
-            result = _imported(REFERENCE_RUNNER)(program, values)
-            return Outcome(np.asarray(result.values), np.asarray(result.magnitude))
+            return run_reference(program, values, output=self.output)
         kernel = program.instantiate(**sizes)
         returned = [s for s in control.walk(kernel.body) if isinstance(s, control.Return)]
         if not returned:
@@ -510,12 +512,7 @@ class _Run:
             )  # fmt: skip
         shape = returned[-1].value.type.shape
         zeros = np.broadcast_to(np.zeros(()), shape)
-        return Outcome(zeros, zeros)
-
-
-def _imported(place: str) -> Callable[..., Any]:
-    module, name = place.split(":")
-    return getattr(import_module(module), name)
+        return ReferenceResult(zeros, zeros)
 
 
 def _copy(tensor: Tensor) -> Tensor:

@@ -296,8 +296,8 @@ def fit_dtype(tensor: Tensor, wanted: DType, what: str) -> Tensor:
     if given.is_float and (wanted.kind != "float" or wanted.bits < 16):
         raise fail(
             "E0807", f"{what} is {given.name}, the case wants {wanted.name}", None,
-            fix=f"quantize it in the case: `Q, S = quantize(W, {wanted.name}, group=128)` with W "
-            "an input of f32",
+            fix=f"quantize it in the case: `Q, S = quantize(W, {wanted.name}, group_size=128)`, W "
+            "being an input of f32",
         )  # fmt: skip
     fitted = Tensor.from_values(wanted, values)
     with np.errstate(all="ignore"):

@@ -54,7 +54,7 @@ EXPLANATIONS = (
         "for the case to say.",
         "vm run programs/vector_add.vm --input A=matrix.npy",
         "Give a tensor of the shape that the case writes. A weight [out, in] is turned with "
-        "transpose(W), a float weight is quantized with quantize(W, u4, group=128).",
+        "transpose(W), a float weight is quantized with quantize(W, u4, group_size=128).",
     ),
     _command(
         "E0808", "an output that cannot be",
