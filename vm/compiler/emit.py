@@ -13,7 +13,17 @@ import numpy as np
 
 from vm.compiler.rewrite import is_per_thread
 from vm.errors import InternalError, Origin
-from vm.isa import asynchronous, control, debugging, elementwise, lanes, memory, nvidia, registers
+from vm.isa import (
+    asynchronous,
+    control,
+    debugging,
+    elementwise,
+    lanes,
+    memory,
+    nvidia,
+    nvidia_atomics,
+    registers,
+)
 from vm.isa import synchronization as sync
 from vm.isa.dtypes import DType
 from vm.isa.instruction import INSTRUCTIONS, Instruction
@@ -656,6 +666,48 @@ def _shuffle(e: _Emitter, i: nvidia.ShuffleXor) -> Iterator[str]:
     declaration, target = e.target(i)
     yield from declaration
     yield f"vm_shuffle_xor({target}, {e.register(i.x)}, {i.mask});"
+
+
+def _operation(e: _Emitter, i: Any) -> str:
+    return f"vm_atomic_{i.op}, {tag(i.x.type.dtype)}"
+
+
+def _slot_words(e: _Emitter, operand: Value, slot: int) -> str:
+    per_slot = operand.type.dtype.bits // 32
+    return f"{e.words(operand)} + {slot * per_slot}"
+
+
+@emits(nvidia_atomics.AtomicGlobal)
+def _atomic_global(e: _Emitter, i: nvidia_atomics.AtomicGlobal) -> Iterator[str]:
+    yield (
+        f"vm_atomic_global<{_operation(e, i)}>({_slot_words(e, i.result, i.slot)}, "
+        f"{_address(e, i.base, i.offset, i.plus)}, {_slot_words(e, i.x, i.slot)}"
+        f"{e.predicate(i.predicate)});"
+    )
+
+
+@emits(nvidia_atomics.ReduceGlobal)
+def _reduce_global(e: _Emitter, i: nvidia_atomics.ReduceGlobal) -> Iterator[str]:
+    yield (
+        f"vm_reduce_global<{_operation(e, i)}>({_address(e, i.base, i.offset, i.plus)}, "
+        f"{_slot_words(e, i.x, i.slot)}{e.predicate(i.predicate)});"
+    )
+
+
+@emits(nvidia_atomics.AtomicShared)
+def _atomic_shared(e: _Emitter, i: nvidia_atomics.AtomicShared) -> Iterator[str]:
+    yield (
+        f"vm_atomic_shared<{_operation(e, i)}>({_slot_words(e, i.result, i.slot)}, "
+        f"{_plus(e, i.address, i.plus)}, {_slot_words(e, i.x, i.slot)}{e.predicate(i.predicate)});"
+    )
+
+
+@emits(nvidia_atomics.ReduceShared)
+def _reduce_shared(e: _Emitter, i: nvidia_atomics.ReduceShared) -> Iterator[str]:
+    yield (
+        f"vm_reduce_shared<{_operation(e, i)}>({_plus(e, i.address, i.plus)}, "
+        f"{_slot_words(e, i.x, i.slot)}{e.predicate(i.predicate)});"
+    )
 
 
 # --- debugging ---

@@ -66,6 +66,7 @@ class Selection(AddressWriter):
         self.target = target
         self.facts = Facts(kernel, variant)
         self.choices: list[Choice] = []
+        self.read = {v for i in control.walk(kernel.body) for v in i.used_values()}
         self.shared_bytes = shared_bytes
 
     def select(self) -> Selected:
@@ -213,6 +214,10 @@ class Selection(AddressWriter):
         type_ = variable.type
         self.emit(Undefined, into=variable, dtype=type_.dtype, shape=type_.shape,
                   layout=type_.layout)  # fmt: skip
+
+    def is_used(self, value: Value) -> bool:
+        """Whether an instruction of the program reads the value."""
+        return value in self.read
 
     def scratch(self, count: int) -> int:
         """The address of `count` bytes of shared memory of the compiler's own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vm.compiler.targets import (  # noqa: F401  (importing them registers their rules)
     nvidia_global,
+    nvidia_indexed,
     nvidia_matrix,
     nvidia_shared,
     nvidia_threads,

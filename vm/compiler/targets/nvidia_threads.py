@@ -10,13 +10,13 @@ from vm.compiler.targets.nvidia_rules import NVIDIA, WARP
 from vm.compiler.targets.nvidia_shared import shared_stores
 from vm.isa import nvidia
 from vm.isa.dtypes import dtype
-from vm.isa.elementwise import Add, And, Divide, Maximum, Minimum, Modulo, Or, Subtract
+from vm.isa.elementwise import Add, And, Divide, Equal, Maximum, Minimum, Modulo, Or, Subtract
 from vm.isa.instruction import Instruction
-from vm.isa.lanes import Pick, file_layout
+from vm.isa.lanes import Pick, file_layout, words_of
 from vm.isa.memory import SharedAllocate
 from vm.isa.registers import Cast, Reduce, Relayout, View
 from vm.isa.synchronization import Synchronize
-from vm.isa.types import RegisterType, Value, whole_tile
+from vm.isa.types import INDEX, Immediate, RegisterType, Value, whole_tile
 from vm.layouts import RegisterLayout
 from vm.layouts.memory import shared
 
@@ -122,6 +122,22 @@ def _reduce_through_memory(
                    at=slot * size, plus=(slot * threads + step) * size)  # fmt: skip
         total = part if total is None else s.emit(combine, x=total, y=part)
     return total
+
+
+def from_first_thread(s: Selection, x: Value) -> Value:
+    """What the first thread of the group holds, in every thread."""
+    size = words_of(x.type) * 4
+    address = s.scratch(size)
+    mine = s.spread(Immediate(address, INDEX))
+    first = s.compute(Equal, s.thread(), 0)
+    s.emit(Synchronize)
+    for at in range(0, size, 4):
+        s.emit(nvidia.StoreShared, address=mine, x=x, predicate=first, at=at, plus=at)
+    s.emit(Synchronize)
+    result = s.undefined(x.type)
+    for at in range(0, size, 4):
+        s.emit(nvidia.LoadShared, into=result, x=result, address=mine, at=at, plus=at)
+    return result
 
 
 @rule(Relayout)
