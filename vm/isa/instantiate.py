@@ -95,6 +95,17 @@ class _Instantiation:
                 "E0401", f"a grid of {len(grid)} dimensions", definition.grid[3].origin, "here",
                 fix="a grid has at most 3 dimensions: combine some",
             )  # fmt: skip
+        for extent, node in zip(grid, definition.grid, strict=True):
+            if not isinstance(extent, syntax.Expression) and not _is_kind(extent, "integer"):
+                raise fail(
+                    "E0205", "an extent of the grid is a whole number", node.origin,
+                    f"this is {extent}", fix="write a number, or an expression over sizes",
+                )  # fmt: skip
+            if isinstance(extent, int) and not 1 <= extent < 2**31:
+                raise fail(
+                    "E0401", f"a grid of {extent} blocks", node.origin, "here",
+                    fix="a grid has from 1 to 2^31 - 1 blocks in each dimension",
+                )  # fmt: skip
         where = self._facts()
         body = self._block(definition.body)
         return Kernel(
@@ -116,6 +127,12 @@ class _Instantiation:
         parameters = []
         for parameter in definition.parameters:
             type_ = evaluate_type(parameter.type, self.environment, sizes=True)
+            if type_.space == "register" and not all(isinstance(e, int) for e in type_.shape):
+                raise fail(
+                    "E0303", f"the shape of `{parameter.name}` is not known", parameter.origin,
+                    f"this is {type_}",
+                    fix="give the sizes of a reference: instantiate(M=64, N=64)",
+                )  # fmt: skip
             value = Value(parameter.name, type_, parameter.origin)
             self.names.define(parameter.name, value, parameter.origin)
             parameters.append(value)
@@ -344,6 +361,7 @@ class _Instantiation:
     def _if(self, statement: syntax.If) -> None:
         condition = self._value(statement.condition)
         if isinstance(condition, Immediate):
+            self._require_truth(condition, statement.condition)
             chosen = statement.then if condition.value else statement.otherwise
             if chosen is not None:
                 with self.names.block():
@@ -361,8 +379,21 @@ class _Instantiation:
                 made.otherwise = self._block(statement.otherwise or empty)
         self._emit(made)
 
+    def _require_truth(self, condition: Immediate, node: syntax.Expression) -> None:
+        if not isinstance(condition.value, bool):
+            raise fail(
+                "E0205", "a condition is true or false", node.origin, f"this is {condition.value}",
+                fix="compare it: `x != 0`",
+            )  # fmt: skip
+
     def _for(self, statement: syntax.For) -> None:
         bounds = [self._value(bound) for bound in statement.bounds]
+        for bound, node in zip(bounds, statement.bounds, strict=True):
+            if isinstance(bound, Immediate) and not _is_kind(bound.value, "integer"):
+                raise fail(
+                    "E0205", "the bounds of a loop are whole numbers", node.origin,
+                    f"this is {bound.value}", fix="write a number such as 4",
+                )  # fmt: skip
         places = [bound.origin for bound in statement.bounds]
         start, stop, step = Immediate(0), bounds[0], Immediate(1)
         if len(bounds) > 1:
@@ -411,7 +442,13 @@ class _Instantiation:
             return None
         if isinstance(hint, syntax.Name) and hint.text == control.FULL:
             return control.FULL
-        return self._static(hint, "integer", "unroll")
+        copies = self._static(hint, "integer", "unroll")
+        if not 1 <= copies <= MAXIMUM_UNROLL:
+            raise fail(
+                "E0402", f"a loop cannot be unrolled {copies} times", hint.origin, "here",
+                fix=f"write a number from 1 to {MAXIMUM_UNROLL}, or `unroll full`",
+            )  # fmt: skip
+        return copies
 
     def _unrolled(self, statement: syntax.For, turns: range) -> None:
         outer = self.unrolled
@@ -451,6 +488,8 @@ class _Instantiation:
                     )
                 ]
                 self._emit(leave)
+            else:
+                self._require_truth(condition, statement.condition)
             endless = not isinstance(condition, Immediate) or condition.value
             if endless:
                 self._statements(statement.body)

@@ -24,6 +24,7 @@ LANGUAGE_VERSION = 1
 MAXIMUM_SOURCE_BYTES = 1_000_000
 MAXIMUM_NESTING = 256
 MAXIMUM_DIGITS = 4_000
+MAXIMUM_BITS = 4_096
 
 RESERVED = frozenset(
     (
@@ -42,8 +43,12 @@ _CONTINUES_AFTER = {
 _CLOSING = {"RPAR": "LPAR", "RSQB": "LSQB", "RBRACE": "LBRACE"}
 
 
-# Words that are keywords only where a header is written, and names everywhere else.
-_HEADER_WORDS = {"VM", "PROGRAM", "REFERENCE", "CASE", "GRID", "THREADS", "WHERE", "CONSTANT_KIND"}
+# Words that are keywords only at one place each, and names everywhere else.
+_ITEM_WORDS = {"PROGRAM", "REFERENCE", "CASE", "CONSTANT_KIND"}
+_CLAUSE_WORDS = {"GRID", "THREADS", "WHERE"}
+_SOFT_WORDS = _ITEM_WORDS | _CLAUSE_WORDS | {"VM", "IN", "UNROLL", "_RANGE_WORD"}
+# Tokens that can end an operand: a clause of a header can begin only behind one.
+_ENDS_OPERAND = {"NAME", "INT", "FLOAT", "STRING", "TRUTH", "RPAR", "RSQB"}
 
 
 class _TokenStream:
@@ -55,29 +60,39 @@ class _TokenStream:
         open_brackets: list[Token] = []
         previous: Token | None = None
         held: Token | None = None
-        loop_header = False
+        header = False  # between `program` or `reference` and its brace
+        loop = None  # tokens since `for`, up to its brace
         for token in stream:
             inside = bool(open_brackets) and open_brackets[-1].type != "LBRACE"
             if token.type == "_SEPARATOR":
                 if not inside or ";" in token:
                     held = held or token
                 continue
-            if (
-                (token.type in _HEADER_WORDS and open_brackets)
-                or (token.type in ("IN", "UNROLL") and (inside or not loop_header))
-                or (token.type == "_RANGE_WORD" and (previous is None or previous.type != "IN"))
-            ):
-                token = Token.new_borrow_pos("NAME", str(token), token)
-            if token.type == "FOR":
-                loop_header = True
+            if token.type in _SOFT_WORDS:
+                behind_operand = previous is not None and previous.type in _ENDS_OPERAND
+                if token.type == "VM":
+                    keyword = previous is None
+                elif token.type in _ITEM_WORDS:
+                    keyword = not open_brackets and held is not None and _can_end(previous)
+                elif token.type in _CLAUSE_WORDS:
+                    keyword = header and not open_brackets and behind_operand
+                elif token.type == "UNROLL":
+                    keyword = loop is not None and not inside and previous.type == "RPAR"
+                else:
+                    keyword = loop == {"IN": 1, "_RANGE_WORD": 2}[token.type]
+                if not keyword:
+                    token = Token.new_borrow_pos("NAME", str(token), token)
+            if token.type in ("PROGRAM", "REFERENCE"):
+                header = True
+            elif token.type == "FOR":
+                loop = -1
             elif token.type == "LBRACE":
-                loop_header = False
+                header, loop = False, None
+            if loop is not None:
+                loop += 1
             if held is not None:
-                semicolon = ";" in held
-                continues = token.type in _CONTINUES_BEFORE or (
-                    previous is None or previous.type in _CONTINUES_AFTER
-                )
-                if semicolon or not continues:
+                continues = token.type in _CONTINUES_BEFORE or not _can_end(previous)
+                if ";" in held or not continues:
                     yield held
                 held = None
             if token.type in ("LPAR", "LSQB", "LBRACE"):
@@ -90,6 +105,11 @@ class _TokenStream:
             yield token
         if held is not None:
             yield held
+
+
+def _can_end(previous: Token | None) -> bool:
+    """Whether a newline behind this token can end a statement or item."""
+    return previous is not None and previous.type not in _CONTINUES_AFTER
 
 
 class _TooDeep(Exception):
@@ -289,7 +309,9 @@ class _Build(Transformer_NonRecursive):
     @v_args(meta=True)
     def prefix(self, meta, parts):
         operator, operand = parts
-        if operator == "-" and isinstance(operand, syntax.Literal) and operand.value is not True:
+        # `-5` is one literal; `-(5)` and `- 5` negate one.
+        adjacent = (operand.origin.line, operand.origin.column) == (meta.line, meta.column + 1)
+        if operator == "-" and adjacent and isinstance(operand, syntax.Literal):
             value = operand.value
             if not isinstance(value, (bool, str)):
                 return self._node(syntax.Literal, self.origin(meta), -value)
@@ -370,6 +392,11 @@ class _Build(Transformer_NonRecursive):
                 "E0101", f"`{text}` is not a number", self.origin(meta), "cannot be read",
                 "write 12, 0x1F, 0b101, 1.5, 1e-3, 0x1.8p3, inf or nan",
             ) from None  # fmt: skip
+        if isinstance(value, int) and value.bit_length() > MAXIMUM_BITS:
+            raise self._fault(
+                "E0105", f"a number of {value.bit_length()} bits", self.origin(meta),
+                f"the limit is {MAXIMUM_BITS}", "no type here needs that many bits",
+            )  # fmt: skip
         return self._node(syntax.Literal, self.origin(meta), value)
 
     @v_args(meta=True)

@@ -211,8 +211,8 @@ def _expression(expression: syntax.Expression, outer: int) -> str:
     match expression:
         case syntax.Literal(value):
             text = format_literal(value)
-            negative = text.startswith("-")
-            return f"({text})" if negative and outer > _PREFIX else text
+            number = not isinstance(value, (bool, str))
+            return f"({text})" if number and outer > _PREFIX else text
         case syntax.Name(text):
             return text
         case syntax.Call(function, arguments, keywords):

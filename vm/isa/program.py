@@ -18,6 +18,7 @@ from vm.isa import (  # noqa: F401  (importing a family registers its instructio
     matrix,
     memory,
     nvidia,
+    nvidia_atomics,
     registers,
     synchronization,
     syntax,
@@ -27,6 +28,7 @@ from vm.isa.instruction import nearest
 from vm.isa.kernel import Kernel
 from vm.isa.parse import parse_text
 from vm.isa.printer import format_definition, format_text
+from vm.isa.recursion import deep_walk
 
 
 @dataclass(frozen=True)
@@ -46,20 +48,24 @@ class Program:
         A size may be given too and is then a constant. Raises `VmError` for whatever can be known
         to be wrong before running.
         """
-        return instantiate(self.definition, self.constants, constants, warp_width=warp_width)
+        with deep_walk(self.definition.origin):
+            return instantiate(self.definition, self.constants, constants, warp_width=warp_width)
 
     def __str__(self) -> str:
-        return format_definition(self.definition)
+        with deep_walk(self.definition.origin):
+            return format_definition(self.definition)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Program)
-            and self.definition == other.definition
-            and dict(self.constants) == dict(other.constants)
-        )
+        with deep_walk(self.definition.origin):
+            return (
+                isinstance(other, Program)
+                and self.definition == other.definition
+                and dict(self.constants) == dict(other.constants)
+            )
 
     def __hash__(self) -> int:
-        return hash(self.definition)
+        with deep_walk(self.definition.origin):
+            return hash(self.definition)
 
 
 class Module:
@@ -108,13 +114,16 @@ class Module:
         return iter(self.programs.values())
 
     def __str__(self) -> str:
-        return format_text(self.text)
+        with deep_walk(self.text.origin):
+            return format_text(self.text)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Module) and self.text == other.text
+        with deep_walk(self.text.origin):
+            return isinstance(other, Module) and self.text == other.text
 
     def __hash__(self) -> int:
-        return hash(self.text)
+        with deep_walk(self.text.origin):
+            return hash(self.text)
 
 
 def parse(text: str, name: str = "<text>") -> Module:

@@ -21,6 +21,8 @@ from vm.layouts import RegisterLayout
 
 _SPACES = {"register": RegisterType, "shared": SharedType, "global": GlobalType}
 _ACCESS = ("out", "inout")
+# The words that types are written with, besides dtypes.
+TYPE_WORDS = (*_SPACES, *_ACCESS)
 
 
 def evaluate_type(node: syntax.Expression, environment: Environment, *, sizes: bool) -> Type:

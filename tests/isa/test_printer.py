@@ -1,0 +1,49 @@
+"""The laws of the text: what is printed reads back equal, and formatting settles at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+
+from tests.isa import generators
+from vm.errors import Source
+from vm.isa import syntax
+from vm.isa.parse import parse_expression, parse_text
+from vm.isa.printer import format_expression, format_text
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted([*ROOT.glob("programs/**/*.vm"), *ROOT.glob("spec/**/*.vm")])
+
+
+def read(text: str) -> syntax.Text:
+    return parse_text(Source("<test>", text))
+
+
+def reformat(text: str) -> str:
+    return format_text(read(text))
+
+
+@settings(deadline=None, max_examples=400)
+@given(generators.expressions())
+def test_every_expression_reads_back(expression):
+    text = format_expression(expression)
+    assert parse_expression(Source("<test>", text)) == expression
+
+
+@settings(deadline=None, max_examples=150)
+@given(generators.texts)
+def test_every_file_reads_back_and_formatting_settles(text):
+    once = format_text(text)
+    again = read(once)
+    assert again == text
+    assert format_text(again) == once
+
+
+@pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES])
+def test_every_program_of_the_repository_is_formatted_and_reads_back(file):
+    text = file.read_text()
+    tree = read(text)
+    assert read(format_text(tree)) == tree
+    assert reformat(format_text(tree)) == format_text(tree)
