@@ -20,11 +20,15 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Rule:
-    """`kinds` are the instructions it is for; `name` is what `vm explain --selection` shows."""
+    """`kinds` are the instructions it is for; `name` is what `vm explain --selection` shows.
+
+    Of the rules for an instruction those of lower `rank` are asked first.
+    """
 
     name: str
     kinds: tuple[type[Instruction], ...]
     expand: Callable[[Any, Any], Any]
+    rank: int = 1
 
     @property
     def meaning(self) -> str:
@@ -33,17 +37,17 @@ class Rule:
 
 @dataclass
 class RuleSet:
-    """The rules of a family of targets, the better ones first; `base` has those shared by more."""
+    """The rules of a family of targets; `base` has those shared by more, which are asked last."""
 
     family: str
     base: RuleSet | None = None
     rules: list[Rule] = field(default_factory=list)
 
-    def rule(self, *kinds: type[Instruction]) -> Callable:
+    def rule(self, *kinds: type[Instruction], rank: int = 1) -> Callable:
         """Registers the decorated function as a rule for instructions of these kinds."""
 
         def register(function: Callable) -> Callable:
-            self.rules.append(Rule(function.__name__, kinds, function))
+            self.rules.append(Rule(function.__name__, kinds, function, rank))
             return function
 
         return register
@@ -51,4 +55,5 @@ class RuleSet:
     def of(self, kind: type[Instruction]) -> list[Rule]:
         """The rules for an instruction, in the order in which they are asked."""
         mine = [rule for rule in self.rules if issubclass(kind, rule.kinds)]
+        mine.sort(key=lambda rule: rule.rank)
         return mine + (self.base.of(kind) if self.base else [])

@@ -40,7 +40,7 @@ def global_loads(s: Selection, access: GlobalAccess, variable: Value) -> None:
         )  # fmt: skip
 
 
-@rule(Load)
+@rule(Load, rank=2)
 def load_global_bits(s: Selection, i: Load) -> Value:
     """One element at a time, wherever in a byte it begins."""
     if i.source.base.type.space != "global":
@@ -75,7 +75,7 @@ def store_global_vectors(s: Selection, i: Store) -> None:
         )  # fmt: skip
 
 
-@rule(Store)
+@rule(Store, rank=2)
 def store_global_bits(s: Selection, i: Store) -> None:
     """One element at a time, leaving the other bits of its bytes alone."""
     if i.target.base.type.space != "global":

@@ -21,7 +21,7 @@ from vm.layouts import FRAGMENTS, LayoutError, RegisterLayout, dot_layout
 rule = NVIDIA.rule
 
 
-@rule(Load)
+@rule(Load, rank=0)
 def load_matrices(s: Selection, i: Load) -> Value:
     """ldmatrix: four 8 x 8 matrices of 16-bit elements at once, transposed where it helps."""
     if i.source.base.type.space != "shared":

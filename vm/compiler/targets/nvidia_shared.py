@@ -34,7 +34,7 @@ def load_shared_vectors(s: Selection, i: Load) -> Value:
     return variable
 
 
-@rule(Load)
+@rule(Load, rank=2)
 def load_shared_bits(s: Selection, i: Load) -> Value:
     """One element at a time, wherever in a byte it begins."""
     access = SharedAccess(s, s.operand(i.source), i.result.type.layout)
@@ -65,7 +65,7 @@ def shared_stores(s: Selection, access: SharedAccess, value: Value) -> None:
                bytes=access.bytes, at=vector.slot * access.bits // 8)  # fmt: skip
 
 
-@rule(Store)
+@rule(Store, rank=2)
 def store_shared_bits(s: Selection, i: Store) -> None:
     """One element at a time, leaving the other bits of its bytes alone."""
     value = as_tensor(s, i)
@@ -109,7 +109,7 @@ def copy_with_cp_async(s: Selection, i: asynchronous.CopyAsync) -> None:
                predicate=predicate, plus=plus, bytes=size)  # fmt: skip
 
 
-@rule(asynchronous.CopyAsync)
+@rule(asynchronous.CopyAsync, rank=2)
 def copy_through_registers(s: Selection, i: asynchronous.CopyAsync) -> None:
     """An ordinary load and store, at once: what cp.async cannot align."""
     source, target = s.operand(i.source), s.operand(i.target)

@@ -140,7 +140,7 @@ def from_first_thread(s: Selection, x: Value) -> Value:
     return result
 
 
-@rule(Relayout)
+@rule(Relayout, rank=2)
 def relayout_through_shared(s: Selection, i: Relayout) -> Value:
     """Written to shared memory by those who hold it and read by those who will."""
     x = s.operand(i.x)
