@@ -4,12 +4,11 @@ left as it is."""
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections import Counter
 
 from vm.errors import InternalError, Source, read_source
-from vm.isa.parse import parse_text
+from vm.isa.parse import STRINGS_AND_COMMENTS, parse_text
 from vm.isa.printer import format_text
 from vm.runtime.files import write_file
 
@@ -48,10 +47,7 @@ def formatted(source: Source) -> str:
     return text
 
 
-_STRINGS_AND_COMMENTS = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*')
-
-
 def _comments(source: Source) -> Counter[str]:
     """Every comment: what formatting may move and must not lose."""
-    found = _STRINGS_AND_COMMENTS.findall(source.text)
+    found = STRINGS_AND_COMMENTS.findall(source.text)
     return Counter(text.rstrip() for text in found if text.startswith("#"))

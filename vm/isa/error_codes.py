@@ -19,6 +19,7 @@ FAMILIES = {
     "E03": "shapes and layouts",
     "E04": "resources and groups",
     "E05": "faults of a running program",
+    "E06": "missing synchronization",
     "E07": "cases",
     "E08": "files, the command line and devices",
 }

@@ -1,3 +1,132 @@
-from vm.isa.explanations.explanation import Explanation
+"""E05 and E06: faults of a running program, and missing synchronization."""
 
-EXPLANATIONS: tuple[Explanation, ...] = ()
+from __future__ import annotations
+
+from vm.isa.explanations.explanation import RUN, Explanation, program
+
+
+def _run(
+    code: str, title: str, cause: str, body: tuple[str, ...], at: str, fix: str,
+    grid: str = "1", threads: int = 64, inputs: str = "arange(f32, [64])",
+    parameters: str = "A: global(f32)[N], C: out(global(f32))[N]",
+) -> Explanation:  # fmt: skip
+    """An example with a case that calls the program."""
+    text = program(*body, parameters=parameters, grid=grid, threads=threads)
+    case = f"case main() {{\n  A = {inputs}\n  expect(p(A), A)\n}}\n"
+    return Explanation(code, title, cause, text + case, at, fix, RUN)
+
+
+EXPLANATIONS = (
+    _run(
+        "E0501", "an access outside its tensor",
+        "Tiles of global tensors clip: outside they read 0 and are not written. What does not clip "
+        "must lie inside: a tile of shared memory, one scalar, and an access that says "
+        "inside=true.",
+        ("i = block_index() * 48", "store(C[i +: 48], load(A[i +: 48], inside=true))"),
+        "A[i +: 48]", "Change the index, or leave out `inside` to clip.", grid="2",
+    ),
+    _run(
+        "E0502", "an integer division by zero",
+        "The divisor of an integer division or remainder is 0.",
+        ("n = block_index()", "store(C[0 +: 64], load(A[64 / n +: 64]))"), "n",
+        "Test the divisor first, or use max(n, 1).",
+    ),
+    _run(
+        "E0503", "a loop with step 0",
+        "A loop whose step is 0 would never end.",
+        ("n = block_index()", "for i in range(0, 64, n) {",
+         "  store(C[i +: 64], load(A[i +: 64]))", "}"), "n",
+        "Give the loop a step that is not 0.",
+    ),
+    _run(
+        "E0504", "a shift by a negative number",
+        "Shifts are by 0 bits or more; to shift the other way there is the other shift.",
+        ("n = shl(1, block_index() - 1)", "store(C[n +: 64], load(A[n +: 64]))"),
+        "block_index() - 1", "Shift by a number that is not negative.",
+    ),
+    _run(
+        "E0505", "an assertion that does not hold",
+        "assert(condition, \"message\") found its condition false, for a tensor in at least one "
+        "element.",
+        ("x = load(A[0 +: 64])", 'assert(x < 63.0, "too large")', "store(C[0 +: 64], x)"),
+        "x < 63.0", "The program or its input is wrong: the message says where first.",
+    ),
+    _run(
+        "E0506", "a view that reaches outside its memory",
+        "A view of global memory must lie in the buffer that it is a view of.",
+        ("V = global_view(A, f32, 8, 16)",
+         "store(C[0 +: 64], reshape(load(V[0 +: 4, :]), [64]))"),
+        "global_view(A, f32, 8, 16)", "Give a smaller shape or offset.",
+    ),
+    _run(
+        "E0507", "a read of memory that nothing was written to",
+        "Shared memory and `out` tensors are undefined until they are written; on a GPU such a "
+        "read gives whatever was there.",
+        ("s = shared_alloc(f32, [64])", "store(C[0 +: 64], load(s))"), "s",
+        "Write it first, or declare the parameter inout.",
+    ),
+    _run(
+        "E0508", "an index outside its tile",
+        "Gather and scatter take every index from the tile: indices do not clip.",
+        ("i = iota(i32, [64]) + 1", "store(C[0 +: 64], gather(A[0 +: 64], i))"), "i",
+        "Keep indices inside, or clamp them: min(i, 63).",
+    ),
+    _run(
+        "E0509", "an argument that the machine cannot take",
+        "A tensor or number does not fit its parameter, an extent or the grid is negative, or two "
+        "arguments overlap in memory and one of them is written.",
+        ("store(C[0 +: 64], load(A[0 +: 64]))",), "N - 65",
+        "Give arguments of the parameters' dtype and shape, and sizes that make sense.",
+        grid="N - 65",
+    ),
+    _run(
+        "E0510", "one value for all threads that is none",
+        "`uniform` makes one number of what every thread holds, and they hold different ones.",
+        ("i = iota(i32, [64], layout=spatial(64))",
+         "store(C[0 +: 64], load(A[uniform(i) +: 64]))"), "i",
+        "Take it from values that are the same in every thread, or reduce them to one.",
+    ),
+    _run(
+        "E0601", "a race",
+        "Two instructions touch the same element, one of them writes it, and nothing orders them: "
+        "the threads of a block run apart, and only a barrier makes what one did seen by others.",
+        ("s = shared_alloc(f32, [64])", "store(s, load(A[0 +: 64]))",
+         "store(C[0 +: 64], load(s))"), "s",
+        "Put synchronize() between the two.",
+    ),
+    _run(
+        "E0602", "a race of two blocks",
+        "Blocks run in any order, or at the same time. What one writes no other may touch, except "
+        "by atomic accesses.",
+        ("store(C[0 +: 64], load(A[0 +: 64]))",), "C[0 +: 64]",
+        "Let every block have elements of its own, or use atomic(...).", grid="2",
+    ),
+    _run(
+        "E0603", "a deadlock",
+        "Every group of a block waits for another: a barrier counts warps that never come to it.",
+        ("group one(warps=1) {", "  barrier(1, 2)", "}", "group two(warps=1) {",
+         "  store(C[0 +: 64], load(A[0 +: 64]))", "}"), "barrier(1, 2)",
+        "Let every group that a barrier counts come to it, in the same order.",
+    ),
+    _run(
+        "E0604", "use of what an asynchronous copy still moves",
+        "Until wait_async covers the commit group of a copy, its target may not be touched, its "
+        "source not be written, and its memory not end.",
+        ("s = shared_alloc(f32, [64])", "copy_async(s, A[0 +: 64])", "commit_async()",
+         "store(C[0 +: 64], load(s))", "wait_async(0)"), "s",
+        "Call wait_async first; then synchronize(), so that other threads see it too.",
+    ),
+    _run(
+        "E0605", "a loop that does not end",
+        "The `while` loops of a run turned a million times.",
+        ("while true {", "  synchronize()", "}"), "while true {\n    synchronize()\n  }",
+        "Let the condition change, or run with a larger maximum_turns.",
+    ),
+    _run(
+        "E0606", "barriers that count differently",
+        "Two groups come to the barrier of one id and say different numbers of warps.",
+        ("group one(warps=1) {", "  barrier(1, 2)", "}", "group two(warps=1) {",
+         "  barrier(1, 1)", "}", "store(C[0 +: 64], load(A[0 +: 64]))"), "1",
+        "Give every barrier with this id the number of all warps that come to it.",
+    ),
+)  # fmt: skip
