@@ -34,21 +34,23 @@ RESERVED = frozenset(
 )  # fmt: skip
 
 # A newline before one of these continues the item or statement that is being written.
-_CONTINUES_BEFORE = {"GRID", "THREADS", "WHERE", "LBRACE", "ELSE"}
+_CONTINUES_BEFORE = {"GRID", "THREADS", "WHERE", "NEEDS", "RULES", "LBRACE", "ELSE"}
 # A newline after one of these cannot end anything.
 _CONTINUES_AFTER = {
     "COMMA", "EQUAL", "SIGN", "FACTOR", "SHIFT", "COMPARE", "BITS_OR", "BITS_XOR", "BITS_AND",
     "TILDE", "RANGE", "AND", "OR", "NOT", "__ANON_0", "WHERE", "GRID", "THREADS", "ELSE",
+    "NEEDS", "RULES",
 }  # fmt: skip
 _CLOSING = {"RPAR": "LPAR", "RSQB": "LSQB", "RBRACE": "LBRACE"}
 
 
 # Words that are keywords only at one place each, and names everywhere else.
-_ITEM_WORDS = {"PROGRAM", "REFERENCE", "CASE", "CONSTANT_KIND"}
+_ITEM_WORDS = {"PROGRAM", "REFERENCE", "CASE", "TEST", "CONSTANT_KIND"}
 _CLAUSE_WORDS = {"GRID", "THREADS", "WHERE"}
-_SOFT_WORDS = _ITEM_WORDS | _CLAUSE_WORDS | {"VM", "IN", "UNROLL", "_RANGE_WORD"}
+_TEST_WORDS = {"NEEDS", "RULES"}
+_SOFT_WORDS = _ITEM_WORDS | _CLAUSE_WORDS | _TEST_WORDS | {"VM", "IN", "UNROLL", "_RANGE_WORD"}
 # Tokens that can end an operand: a clause of a header can begin only behind one.
-_ENDS_OPERAND = {"NAME", "INT", "FLOAT", "STRING", "TRUTH", "RPAR", "RSQB"}
+_ENDS_OPERAND = {"NAME", "INT", "FLOAT", "STRING", "QUOTATION", "TRUTH", "RPAR", "RSQB"}
 
 
 class _TokenStream:
@@ -60,7 +62,7 @@ class _TokenStream:
         open_brackets: list[Token] = []
         previous: Token | None = None
         held: Token | None = None
-        header = False  # between `program` or `reference` and its brace
+        header: set[str] = set()  # clauses of the item, between its first word and its brace
         loop = None  # tokens since `for`, up to its brace
         for token in stream:
             inside = bool(open_brackets) and open_brackets[-1].type != "LBRACE"
@@ -74,8 +76,8 @@ class _TokenStream:
                     keyword = previous is None
                 elif token.type in _ITEM_WORDS:
                     keyword = not open_brackets and held is not None and _can_end(previous)
-                elif token.type in _CLAUSE_WORDS:
-                    keyword = header and not open_brackets and behind_operand
+                elif token.type in _CLAUSE_WORDS | _TEST_WORDS:
+                    keyword = token.type in header and not open_brackets and behind_operand
                 elif token.type == "UNROLL":
                     keyword = loop is not None and not inside and previous.type == "RPAR"
                 else:
@@ -83,11 +85,13 @@ class _TokenStream:
                 if not keyword:
                     token = Token.new_borrow_pos("NAME", str(token), token)
             if token.type in ("PROGRAM", "REFERENCE"):
-                header = True
+                header = _CLAUSE_WORDS
+            elif token.type == "TEST":
+                header = _TEST_WORDS
             elif token.type == "FOR":
                 loop = -1
             elif token.type == "LBRACE":
-                header, loop = False, None
+                header, loop = set(), None
             if loop is not None:
                 loop += 1
             if held is not None:
@@ -193,6 +197,16 @@ class _Build(Transformer_NonRecursive):
         return self._node(
             syntax.Case, self.origin(meta), self._defined(name), sizes or (), block
         )
+
+    @v_args(meta=True)
+    def test(self, meta, parts):
+        name, needs, rules, block = parts
+        return self._node(
+            syntax.Test, self.origin(meta), unquote(str(name)), needs or (), rules or (), block
+        )
+
+    def strings(self, parts):
+        return tuple(unquote(str(part)) for part in parts)
 
     @v_args(meta=True)
     def parameter(self, meta, parts):
@@ -404,6 +418,10 @@ class _Build(Transformer_NonRecursive):
         return self._node(syntax.Literal, self.origin(meta), unquote(str(parts[0])))
 
     @v_args(meta=True)
+    def quotation(self, meta, parts):
+        return self._node(syntax.Literal, self.origin(meta), str(parts[0])[3:-3])
+
+    @v_args(meta=True)
     def truth(self, meta, parts):
         return self._node(syntax.Literal, self.origin(meta), str(parts[0]) == "true")
 
@@ -473,18 +491,21 @@ def parse_expression(source: Source) -> syntax.Expression:
     return _parse(source, "expression")
 
 
-_TOKENS_OF_COMMENTS = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*')
+STRINGS_AND_COMMENTS = re.compile(
+    r'"""(?:(?!""")[\s\S])*"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*'
+)
 
 
 def _scan_comments(source: Source) -> list[tuple[int, bool, str]]:
     """(line, whether it stands alone on the line, text) of each comment."""
     found = []
-    for number, line in enumerate(source.text.split("\n"), start=1):
-        if "#" not in line:
-            continue
-        for match in _TOKENS_OF_COMMENTS.finditer(line):
-            if match[0].startswith("#"):
-                found.append((number, not line[: match.start()].strip(), match[0].rstrip()))
+    line, counted, text = 1, 0, source.text
+    for match in STRINGS_AND_COMMENTS.finditer(text):
+        if match[0].startswith("#"):
+            line += text.count("\n", counted, match.start())
+            counted = match.start()
+            before = text[text.rfind("\n", 0, counted) + 1 : counted]
+            found.append((line, not before.strip(), match[0].rstrip()))
     return found
 
 
@@ -579,7 +600,8 @@ def _malformed_token(source: Source, error: UnexpectedToken) -> VmError:
 _SHOWN = {
     "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "LBRACE": "`{`", "RBRACE": "`}`",
     "COMMA": "`,`", "EQUAL": "`=`", "COLON": "`:`", "DOT": "`.`", "NAME": "a name",
-    "INT": "a number", "FLOAT": "a number", "STRING": "a string", "_SEPARATOR": "a new line",
+    "INT": "a number", "FLOAT": "a number", "STRING": "a string", "QUOTATION": "a quoted text",
+    "_SEPARATOR": "a new line",
     "SIGN": "`+` or `-`", "FACTOR": "`*`, `/` or `%`", "$END": "the end", "__ANON_0": "`:=`",
     "RANGE": "`+:`", "CONSTANT_KIND": "`const`, `layout`", "TRUTH": "`true` or `false`",
     "COMPARE": "a comparison", "BITS_OR": "`|`", "BITS_XOR": "`^`", "BITS_AND": "`&`",

@@ -51,14 +51,21 @@ def format_literal(value: int | float | bool | str) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return '"' + escaped.replace("\n", "\\n").replace("\t", "\\t") + '"'
+        if "\n" in value and '"""' not in value and not value.endswith('"'):
+            return f'"""{value}"""'
+        return _quoted(value)
     if math.isnan(value):
         return "nan"
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
     text = repr(float(value))
     return text if "." in text or "e" in text else text + ".0"
+
+
+def _quoted(text: str) -> str:
+    """A string on one line."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + escaped.replace("\n", "\\n").replace("\t", "\\t") + '"'
 
 
 def _with_trailing(line: str, trivia: syntax.Trivia) -> str:
@@ -72,10 +79,25 @@ def _item(item: syntax.Item) -> list[str]:
     elif isinstance(item, syntax.Case):
         sizes = ", ".join(_keyword(size) for size in item.sizes)
         lines = [f"case {item.name}({sizes}) {{", *_body(item.body, INDENT), "}"]
+    elif isinstance(item, syntax.Test):
+        lines = [*_test_header(item), *_body(item.body, INDENT), "}"]
     else:
         lines = _definition(item)
     lines[-1] = _with_trailing(lines[-1], item.trivia)
     return [*item.trivia.leading, *lines]
+
+
+def _test_header(item: syntax.Test) -> list[str]:
+    clauses = [
+        f"{word} {', '.join(map(_quoted, texts))}"
+        for word, texts in (("needs", item.needs), ("rules", item.rules))
+        if texts
+    ]
+    head = f"test {_quoted(item.name)}"
+    one_line = " ".join([head, *clauses, "{"])
+    if len(one_line) <= WIDTH:
+        return [one_line]
+    return [head, *(INDENT + clause for clause in clauses), "{"]
 
 
 def _definition(item: syntax.Definition) -> list[str]:
@@ -182,7 +204,8 @@ def _else(otherwise: syntax.Block | None, indent: str) -> Iterator[str]:
 def _wrapped(head: str, value: syntax.Expression, indent: str) -> list[str]:
     """`head` and the expression: on one line where it fits, else a call's arguments filled in."""
     line = head + _expression(value, 0)
-    if len(line) <= WIDTH or not isinstance(value, syntax.Call):
+    # A quoted text has lines of its own, which no other way of writing the call would change.
+    if len(line) <= WIDTH or '"""' in line or not isinstance(value, syntax.Call):
         return [line]
     parts = [_expression(argument, 0) for argument in value.arguments]
     parts += [_keyword(keyword) for keyword in value.keywords]

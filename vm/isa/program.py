@@ -69,13 +69,14 @@ class Program:
 
 
 class Module:
-    """A file: constants, layouts, programs, references and cases, by name."""
+    """A file: constants, layouts, programs, references, cases and tests, by name."""
 
     def __init__(self, text: syntax.Text):
         self.text = text
-        seen: dict[tuple[bool, str], syntax.Item] = {}
+        seen: dict[tuple[type | None, str], syntax.Item] = {}
         for item in text.items:
-            key = (isinstance(item, syntax.Case), item.name)
+            kind = type(item) if isinstance(item, (syntax.Case, syntax.Test)) else None
+            key = (kind, item.name)
             if key in seen:
                 raise fail(
                     "E0207", f"`{item.name}` is defined already", item.origin, "again here",
@@ -99,6 +100,10 @@ class Module:
     @cached_property
     def cases(self) -> dict[str, syntax.Case]:
         return {i.name: i for i in self.text.items if isinstance(i, syntax.Case)}
+
+    @cached_property
+    def tests(self) -> dict[str, syntax.Test]:
+        return {i.name: i for i in self.text.items if isinstance(i, syntax.Test)}
 
     def __getitem__(self, name: str) -> Program:
         if name not in self.programs:

@@ -282,7 +282,23 @@ class Case:
     trivia: Trivia = _trivia()
 
 
-Item = Constant | Definition | Case
+@dataclass(frozen=True)
+class Test:
+    """`test "name" needs "races" rules "Exec/load" { ... }`: assertions about programs.
+
+    `needs` are capabilities without which an implementation leaves the test out; `rules` are the
+    rules of the specification that it tests.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    rules: tuple[str, ...]
+    body: Block
+    origin: Origin = _origin()
+    trivia: Trivia = _trivia()
+
+
+Item = Constant | Definition | Case | Test
 
 
 @dataclass(frozen=True)
