@@ -34,6 +34,9 @@ _PLAIN = {
     "i32": "int", "u32": "unsigned", "i64": "long long", "u64": "unsigned long long",
     "bool": "bool",
 }  # fmt: skip
+# Scalar parameters that are floats: the C++ type, and the function that gives its bits.
+_FLOATS = {"f16": ("unsigned short", ""), "f32": ("float", "vm_word_of"),
+           "f64": ("double", "vm_words_of")}  # fmt: skip
 # Ids of named barriers from the last down belong to the compiler: one for each group.
 _LAST_BARRIER = 15
 
@@ -101,7 +104,12 @@ class _Emitter:
             return f"{const}unsigned char* {name}"
         if is_plain(type_):
             return f"{_PLAIN[type_.dtype.name]} {name}"
-        return f"vm_register<{tag(type_.dtype)}, 1> {name}"
+        kind, bits = _FLOATS[type_.dtype.name]
+        self.lines.append(
+            f"  const {register_type(type_)} {name} = "
+            f"vm_constant<{tag(type_.dtype)}>({bits}({name}_number));"
+        )
+        return f"{kind} {name}_number"
 
     # --- statements ---
     def block(self, statements: list[Instruction]) -> None:
