@@ -16,7 +16,8 @@ from vm.isa import syntax
 from vm.isa.instruction import nearest
 from vm.isa.program import Module, load
 from vm.isa.tensor import Tensor
-from vm.runtime.cases import EXECUTORS, CaseResult, Expectation, run_case
+from vm.runtime.cases import EXECUTORS, CaseResult, run_case
+from vm.runtime.comparison import Expectation
 from vm.runtime.inputs import FileInput, parse_input, write_npy
 
 

@@ -194,7 +194,10 @@ def call_function(
     try:
         result = function(**bound)
     except DTypeError as error:
-        raise fail("E0205", f"`{name}`: {error}", call.origin, "in this call") from None
+        raise fail(
+            "E0205", f"`{name}`: {error}", call.origin, "in this call",
+            fix=f"write {name}{shown_signature(function)}",
+        ) from None  # fmt: skip
     for element, shape in result.types if isinstance(result, Planned) else ():
         check_size(element, shape, call.origin)
     return result

@@ -7,7 +7,6 @@ programs and references, and calls of `case_functions`. `check_case` walks it wi
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from vm.isa.static import Environment, NotStatic, evaluate
 from vm.isa.tensor import Tensor
 from vm.runtime import bounds
 from vm.runtime.case_functions import FUNCTIONS, INPUTS, Planned, blank, call_function, check_size
+from vm.runtime.comparison import Expectation, compare
 from vm.runtime.inputs import FileInput, RandomInput, fit_dtype, read_tensor
 from vm.runtime.reference_values import ReferenceResult, run_reference
 from vm.runtime.signatures import Argument, Signature, bind_sizes, check_facts, signature
@@ -50,26 +50,6 @@ class Call:
     outputs: tuple[str, ...]
     blocks: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """A comparison: the element that comes nearest to its bound, or goes furthest past it.
-
-    `error` is |got - want| there in the elements' own unit; `bound` is None for an exact
-    comparison, where NaN equals NaN and -0 equals 0.
-    """
-
-    what: str
-    type: str
-    passed: bool
-    error: float
-    bound: float | None
-    index: tuple[int, ...]
-    got: float
-    want: float
-    wrong: int
-    origin: Origin
 
 
 @dataclass
@@ -329,7 +309,10 @@ class _Run:
         got, want = (self._value(argument) for argument in call.arguments)
         for value, node in zip((got, want), call.arguments, strict=True):
             if not isinstance(value, (Tensor, ReferenceResult)):
-                raise fail("E0205", "a tensor is needed here", node.origin, f"this is {value}")
+                raise fail(
+                    "E0205", "a tensor is needed here", node.origin, f"this is {value}",
+                    fix="compare tensors: full(f32, [N], 0.0) is one of a number",
+                )  # fmt: skip
         bound = self._bound(keywords["bound"]) if "bound" in keywords else None
         if bound is not None and not isinstance(want, ReferenceResult):
             raise fail(
@@ -394,7 +377,10 @@ class _Run:
         try:
             return made.compute()
         except ValueError as error:  # what a function refuses about the values themselves
-            raise fail("E0205", f"`{node.function}`: {error}", node.origin, "here") from None
+            raise fail(
+                "E0205", f"`{node.function}`: {error}", node.origin, "here",
+                fix="give it other values, or ask for another dtype",
+            ) from None  # fmt: skip
 
     def _static(self, node: syntax.Expression) -> Any:
         try:
@@ -462,7 +448,10 @@ class _Run:
         for name, expression in [*given, *((k.name, k.value) for k in node.keywords)]:
             argument = Argument(self._value(expression), expression.origin)
             if name in arguments or name in sizes:
-                raise fail("E0209", f"`{name}` is given twice", expression.origin, "again here")
+                raise fail(
+                    "E0209", f"`{name}` is given twice", expression.origin, "again here",
+                    fix="remove one",
+                )  # fmt: skip
             if name in header.inputs:
                 arguments[name] = argument
             elif name in header.sizes and isinstance(argument.value, int):
@@ -500,16 +489,17 @@ class _Run:
     def _reference(
         self, program: Program, arguments: Mapping[str, Argument], sizes: Mapping[str, int]
     ) -> ReferenceResult:
+        body = program.definition.body
+        if not any(isinstance(node, syntax.Return) for node in syntax.walk(body)):
+            raise fail(
+                "E0704", f"reference `{program.name}` returns nothing", program.definition.origin,
+                "no `return`", fix="end it in `return value`",
+            )  # fmt: skip
         if self.executor is not None:
             values = {name: argument.value for name, argument in arguments.items()}
             return run_reference(program, values, output=self.output)
         kernel = program.instantiate(**sizes)
         returned = [s for s in control.walk(kernel.body) if isinstance(s, control.Return)]
-        if not returned:
-            raise fail(
-                "E0704", f"reference `{program.name}` returns nothing", program.definition.origin,
-                "no `return`", fix="end it in `return value`",
-            )  # fmt: skip
         shape = returned[-1].value.type.shape
         zeros = np.broadcast_to(np.zeros(()), shape)
         return ReferenceResult(zeros, zeros)
@@ -534,35 +524,3 @@ def poisoned(element: Any, shape: Sequence[int]) -> Tensor:
     else:
         storage.view(np.uint8)[...] = 0xA5
     return Tensor(element, tuple(shape), storage)
-
-
-def compare(what: str, got: Any, want: Any, bound: Any, origin: Origin) -> Expectation:
-    """Holds `got` (a tensor) to `want` (a tensor or the outcome of a reference).
-
-    Without `bound` every element must be equal; with it, |got - want| must be at most what it
-    allows there. The element reported is the one with the largest error relative to its bound.
-    """
-    type_ = f"{got.dtype.name}{list(got.shape)}" if isinstance(got, Tensor) else "f64"
-    given, wanted = (v.values() if isinstance(v, Tensor) else v.values for v in (got, want))
-    if not given.size:
-        return Expectation(what, type_, True, 0.0, None, (), 0.0, 0.0, 0, origin)
-    # Equality before the cast to f64, which would make neighbours of 64-bit integers equal.
-    actual, expected = given.astype(np.float64), wanted.astype(np.float64)
-    equal = (given == wanted) | (np.isnan(actual) & np.isnan(expected))
-    with np.errstate(all="ignore"):
-        error = np.abs(actual - expected)
-    error = np.where(equal, 0.0, np.where(np.isnan(error), math.inf, error))
-    if bound is None:
-        allowed = np.zeros_like(error)
-    else:
-        allowed = np.broadcast_to(bound(want.values, want.magnitude, got.dtype), error.shape)
-    wrong = ~(error <= allowed) & ~equal
-    with np.errstate(all="ignore"):
-        ratio = np.where(equal, 0.0, np.where(allowed > 0, error / allowed, math.inf))
-    ratio = np.where(wrong & ~(ratio > 1), math.inf, ratio)
-    worst = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
-    return Expectation(
-        what, type_, not wrong.any(), float(error[worst]),
-        None if bound is None else float(allowed[worst]), tuple(int(i) for i in worst),
-        float(actual[worst]), float(expected[worst]), int(wrong.sum()), origin,
-    )  # fmt: skip
