@@ -19,7 +19,7 @@ PREFIX = ("-", "+", "~", "not")
 # Header words are names everywhere but in a header, so they must survive as names too.
 SOFT_WORDS = (
     "vm", "program", "reference", "case", "grid", "threads", "where", "const", "layout", "range",
-    "in", "unroll", "full",
+    "in", "unroll", "full", "test", "needs", "rules",
 )  # fmt: skip
 
 _names = st.one_of(
@@ -136,6 +136,7 @@ items = st.one_of(
         _tuples(_small, 0, 2), blocks,
     ),
     st.builds(syntax.Case, names, _keywords(_small), blocks),
+    st.builds(syntax.Test, strings, _tuples(strings, 0, 2), _tuples(strings, 0, 2), blocks),
 )  # fmt: skip
 texts = st.builds(syntax.Text, st.just(1), _tuples(items, 0, 4))
 

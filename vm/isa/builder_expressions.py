@@ -212,11 +212,14 @@ def too_deep(origin: Origin) -> VmError:
 
 # What Python calls an operator, and what the language writes for it.
 _INFIX = {
-    "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "/", "mod": "%",
-    "and": "&", "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>",
+    "__add__": "+", "__sub__": "-", "__mul__": "*", "__truediv__": "/", "__floordiv__": "/",
+    "__mod__": "%", "__and__": "&", "__or__": "|", "__xor__": "^", "__lshift__": "<<",
+    "__rshift__": ">>",
 }  # fmt: skip
-_COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_PREFIX = {"neg": "-", "pos": "+", "invert": "~"}
+_COMPARE = {
+    "__eq__": "==", "__ne__": "!=", "__lt__": "<", "__le__": "<=", "__gt__": ">", "__ge__": ">=",
+}  # fmt: skip
+_PREFIX = {"__neg__": "-", "__pos__": "+", "__invert__": "~"}
 
 
 def _infix(symbol: str, reflected: bool = False) -> Any:
@@ -245,10 +248,10 @@ def _in_place(symbol: str) -> Any:
 
 
 for _name, _symbol in _INFIX.items():
-    setattr(Expression, f"__{_name}__", _infix(_symbol))
-    setattr(Expression, f"__r{_name}__", _infix(_symbol, reflected=True))
-    setattr(Variable, f"__i{_name}__", _in_place(_symbol))
+    setattr(Expression, _name, _infix(_symbol))
+    setattr(Expression, _name.replace("__", "__r", 1), _infix(_symbol, reflected=True))
+    setattr(Variable, _name.replace("__", "__i", 1), _in_place(_symbol))
 for _name, _symbol in _COMPARE.items():
-    setattr(Expression, f"__{_name}__", _infix(_symbol))
+    setattr(Expression, _name, _infix(_symbol))
 for _name, _symbol in _PREFIX.items():
-    setattr(Expression, f"__{_name}__", _prefix(_symbol))
+    setattr(Expression, _name, _prefix(_symbol))

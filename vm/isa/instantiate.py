@@ -22,6 +22,7 @@ from vm.isa.scopes import Names
 from vm.isa.static import Environment, NotStatic, close_over, evaluate, operate
 from vm.isa.type_expressions import evaluate_type
 from vm.isa.types import (
+    CONSTANT_DTYPES,
     INDEX,
     Immediate,
     RegisterType,
@@ -36,7 +37,6 @@ MAXIMUM_UNROLL = 4096
 MAXIMUM_THREADS = 1024
 
 BOOL = dtype("bool")
-_STATIC_DTYPES = {bool: BOOL, int: INDEX, float: dtype("f32")}
 
 
 @dataclass(frozen=True)
@@ -593,7 +593,7 @@ class _Instantiation:
 
     def _typed(self, operand: Any, node: syntax.Expression) -> Any:
         if isinstance(operand, Immediate) and operand.dtype is None:
-            return typed_immediate(operand, _STATIC_DTYPES[type(operand.value)], node.origin)
+            return typed_immediate(operand, CONSTANT_DTYPES[type(operand.value)], node.origin)
         return operand
 
     def _expression(self, node: syntax.Expression, expected: Type | None, results: int = 1) -> Any:

@@ -19,6 +19,8 @@ from vm.layouts import RegisterLayout
 
 MAXIMUM_ELEMENTS = 2**31
 INDEX = dtype("i32")
+# What a constant is where nothing else says its dtype.
+CONSTANT_DTYPES = {bool: dtype("bool"), int: INDEX, float: dtype("f32")}
 
 
 @dataclass(frozen=True)

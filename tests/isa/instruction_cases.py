@@ -1,0 +1,130 @@
+"""A small program for every instruction: it shows a use, and seeds the mutation tests."""
+
+from __future__ import annotations
+
+HEADER = """vm 1
+program f(A: inout(global(f32))[M, 64], I: inout(global(i32))[M, 64], H: global(f16)[M, 64],
+          n: i32, x: f32, c: bool) grid (M, 2) threads 32
+{
+"""
+
+# What most bodies begin with; `t` is a tensor of 32 elements with one in each thread.
+PER_THREAD = """  lane = thread_index()
+  at = cast(lane * 4, i64)
+"""
+TENSORS = """  r = load(A[0 +: 16, 0 +: 16])
+  s = load(A[16 +: 16, 0 +: 16])
+  i = load(I[0 +: 16, 0 +: 16])
+"""
+
+_BINARY = ("add", "sub", "mul", "div", "min", "max")
+_COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
+_INTEGER = ("mod", "ceil_div", "bit_and", "bit_or", "bit_xor", "shl", "shr")
+_FUNCTIONS = (
+    "neg", "abs", "exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sin", "cos", "floor",
+    "ceil", "round",
+)  # fmt: skip
+
+# The statements of a program for each opcode; those of the compiler's level need words and bytes.
+BODIES: dict[str, str] = {
+    **{o: f"{TENSORS}  y = {o}(r, s); z = {o}(x, 2.5); print(y + z)" for o in _BINARY},
+    **{o: f"{TENSORS}  y = {o}(r, s); z = {o}(n, 3); print(where(y, z, c))" for o in _COMPARE},
+    **{o: f"{TENSORS}  y = {o}(i, 3); z = {o}(n, 2); print(y + z)" for o in _INTEGER},
+    **{o: f"{TENSORS}  y = {o}(r); z = {o}(x); print(y * z)" for o in _FUNCTIONS},
+    "and": "  y = c and n < 3; assert(y)",
+    "or": "  y = n < 3 or c; assert(y)",
+    "not": f"{TENSORS}  y = not (r < s); assert(y)\n  assert(not c)",
+    "bit_not": f"{TENSORS}  y = ~i; print(y + ~n)",
+    "fma": f"{TENSORS}  y = fma(r, s, x); print(y)",
+    "where": f"{TENSORS}  y = where(r < s, r, 0.0); z = where(c, x, 1.0); print(y * z)",
+    "fill": "  y = fill(0.0, f16, [4, 8], layout=spatial(4, 8)); print(y)\n"
+    "  var acc: register(f32)[8, 8] = fill(-inf)\n  print(acc)",
+    "iota": "  y = iota(i32, [4, 8], axis=1); print(y)",
+    "cast": f"{TENSORS}  y = cast(r, f8e4m3, overflow=\"ieee\"); z = cast(n, f32); print(z)\n"
+    "  print(cast(y, f16)); print(cast(r, i8, rounding=\"toward_zero\"))",
+    "view": "  y = load(H[0 +: 4, 0 +: 16], layout=spatial(4, 8).local(1, 2))\n"
+    "  print(view(y, u32, layout=spatial(4, 8)))",
+    "relayout": f"{TENSORS}  y = relayout(r, layout=spatial(4, 8).local(4, 2)); print(y)",
+    "transpose": f"{TENSORS}  y = transpose(r); z = transpose(s, order=[0, 1]); print(y + z)",
+    "reshape": f"{TENSORS}  y = reshape(r, [256]); print(y)",
+    "broadcast": "  y = load(A[0 +: 1, 0 +: 16]); print(broadcast(y, [16, 16]))",
+    "repeat": f"{TENSORS}  y = repeat(r, 2, axis=1); print(y)",
+    "reduce": f"{TENSORS}  y = reduce(r, 1, op=\"max\"); z = reduce(i, axis=0, keep=false)\n"
+    "  print(y); print(z); print(reduce(r < s, 0, op=\"any\"))",
+    "item": "  y = load(A[0 +: 1, 0 +: 1]); print(item(y))",
+    "shared_alloc": "  m = shared_alloc(f32, [2, 16, 16]); store(m[1, :, :], 0.0)",
+    "global_view": "  v = global_view(A, u16, n, 4, offset=n, strides=[4, 1])\n"
+    "  print(load(v[n +: 8, :]))",
+    "load": "  y = load(A[n +: 8, 0 +: 4], layout=spatial(8, 4)); z = load(A[n, :], inside=true)\n"
+    "  print(y); print(z)",
+    "store": f"{TENSORS}  store(A[n +: 16, 16 +: 16], r); store(A[n, :], 1.5, inside=true)",
+    "load_scalar": "  y = load_scalar(A[n, 3]); print(y + x)",
+    "gather": "  y = gather(A[0 +: 32, 0 +: 8], iota(i32, [4]), axis=0); print(y)",
+    "scatter": "  y = fill(1.0, f32, [4, 8])\n"
+    "  scatter(A[0 +: 32, 0 +: 8], iota(i32, [4]), y, axis=0, op=\"add\")",
+    "atomic": "  y = atomic(A[0, 0], x, op=\"max\"); print(y)\n"
+    "  atomic(I[0 +: 4, 0 +: 8], iota(i32, [4, 8]), scope_of=\"block\")",
+    "copy_async": "  m = shared_alloc(f32, [16, 16])\n  copy_async(m, A[n +: 16, 0 +: 16])\n"
+    "  commit_async(); wait_async(); synchronize(); print(load(m))",
+    "commit_async": "  m = shared_alloc(f16, [2, 8, 64]); copy_async(m[0, :, :], H[0 +: 8])\n"
+    "  commit_async(); copy_async(m[1], H[8 +: 8]); commit_async()\n"
+    "  wait_async(pending=1); synchronize(); print(load(m[0])); wait_async(0)",
+    "wait_async": "  wait_async(pending=2); wait_async()",
+    "if": "  if c { synchronize() } else if n == 2 { print(n) } else { print(x) }",
+    "for": "  for k in range(0, n, 2) { print(k) }\n  for k in range(3) unroll full { print(k) }\n"
+    "  for k in range(n) unroll 4 { if k == 3 { continue }\n print(k) }",
+    "while": "  var k = 0\n  while k < n { k := k + 1\n if k == 7 { break } }",
+    "group": "  group one(warps=1) { synchronize() }",
+    "var": "  var y: f32\n  if c { y := x } else { y := 1.0 }\n  print(y)",
+    "jump": "  for k in range(n) { if c { break } else { continue } }",
+    "copy": f"{TENSORS}  var y: register(f32)[16, 16] = r\n  z = y\n  y := s\n  print(z)",
+    "print": f"{TENSORS}  print(r, label=\"all \\\"of\\\" it\"); print(3); print(true)",
+    "assert": f"{TENSORS}  assert(r < 1.0, message=\"small\"); assert(c)",
+    "dot": "  a = load(H[0 +: 16, 0 +: 16]); b = load(H[16 +: 16, 0 +: 8])\n"
+    "  var acc: register(f32)[16, 8] = fill(0.0)\n  acc := dot(a, b, acc)\n  print(dot(a, b, c=acc))",
+    "block_index": "  bm, bn = block_index(); print(bm + bn)",
+    "grid_size": "  gm, gn = grid_size(); print(gm * gn)",
+    "synchronize": "  if c { synchronize() }\n  synchronize()",
+    "barrier": "  barrier(1, 1); barrier(id=2, warps=2, arrive=true)",
+    "exit": "  if n < 0 { exit() }\n  print(n)",
+    "thread_index": "  print(thread_index())",
+    "undefined": "  y = undefined(f16, [4, 8], spatial(4, 8)); print(y)",
+    "pick": "  y = iota(i32, [64], layout=spatial(32).local(2))\n"
+    "  print(pick(y, [1, 0, 1], layout=spatial(32).local(3)))",
+    "spread": "  print(spread(n))",
+    "uniform": "  print(uniform(spread(n)))",
+    "slot_constants": "  print(slot_constants([1, 2], i32, spatial(32).local(2)))",
+    "nv.load_global": f"{PER_THREAD}  y = undefined(f32, [32], spatial(32))\n"
+    "  print(nv.load_global(y, A, at, predicate=lane < n, bytes=4, cache=\"streaming\"))",
+    "nv.store_global": f"{PER_THREAD}  nv.store_global(A, at, cast(lane, f32), bytes=4)",
+    "nv.load_shared": "  y = undefined(f32, [32], spatial(32))\n"
+    "  print(nv.load_shared(y, thread_index() * 4))",
+    "nv.store_shared": "  nv.store_shared(thread_index() * 4, thread_index(), plus=16)",
+    "nv.copy_async": f"{PER_THREAD}  nv.copy_async(lane * 16, A, at * 4, bytes=16)",
+    "nv.ldmatrix": "  y = undefined(f16, [256], spatial(32).local(8))\n"
+    "  print(nv.ldmatrix(y, thread_index() * 16, count=4, transposed=true))",
+    "nv.mma": "  a = fill(1.0, f16, [16, 16], layout=mma_m16n8k16.a)\n"
+    "  b = fill(1.0, f16, [16, 8], layout=mma_m16n8k16.b)\n"
+    "  acc = fill(0.0, f32, [16, 8], layout=mma_m16n8k16.c)\n"
+    "  print(nv.mma(acc, a, b, \"mma_m16n8k16\", [0, 1, 2, 3], [0, 1, 2, 3], "
+    "[0, 1]))",
+    "nv.shuffle_xor": "  print(nv.shuffle_xor(thread_index(), 16))",
+    "nv.load_global_bits": f"{PER_THREAD}  y = undefined(u4, [32], spatial(32))\n"
+    "  z = nv.load_global_bits(y, A, at); print(cast(z, i32))",
+    "nv.store_global_bits": f"{PER_THREAD}"
+    "  nv.store_global_bits(A, at, fill(3, u4, [32], layout=spatial(32)))",
+    "nv.load_shared_bits": f"{PER_THREAD}  y = undefined(u4, [32], spatial(32))\n"
+    "  z = nv.load_shared_bits(y, at); print(cast(z, i32))",
+    "nv.store_shared_bits": f"{PER_THREAD}"
+    "  nv.store_shared_bits(at, fill(3, u4, [32], layout=spatial(32)))",
+    "nv.atomic_global": f"{PER_THREAD}  print(nv.atomic_global(lane, I, at, lane, op=\"max\"))",
+    "nv.reduce_global": f"{PER_THREAD}  nv.reduce_global(I, at, lane, predicate=lane < n)",
+    "nv.atomic_shared": "  lane = thread_index(); print(nv.atomic_shared(lane, lane * 4, lane))",
+    "nv.reduce_shared": "  lane = thread_index(); nv.reduce_shared(lane * 4, lane, op=\"add\")",
+}  # fmt: skip
+
+# `return` is an instruction of references only.
+PROGRAMS: dict[str, str] = {
+    **{opcode: f"{HEADER}{body}\n}}\n" for opcode, body in BODIES.items()},
+    "return": "vm 1\nconst M = 4\nreference f(X: f32[M, 8], Y: f32[8, M]) { return dot(X, Y) }\n",
+}
