@@ -12,7 +12,8 @@ from typing import Any
 
 from vm.errors import Origin
 from vm.isa.instruction import Attribute, Instruction, Operand, Scope
-from vm.isa.types import ScalarType, Type, Value
+from vm.isa.layout_constraints import SAME, LayoutConstraint
+from vm.isa.types import RegisterType, ScalarType, Type, Value
 
 Statements = list[Instruction]
 
@@ -177,6 +178,12 @@ class Copy(Instruction, opcode="copy"):
 
     def check(self) -> Type:
         return self.x.type
+
+    def constrain(self) -> LayoutConstraint | None:
+        """The copy has the layout of what is copied."""
+        if not isinstance(self.x.type, RegisterType):
+            return None
+        return LayoutConstraint(self.x.type.shape, {"x": SAME})
 
     def run(self, machine: Any) -> Any:
         return machine.value(self.x)

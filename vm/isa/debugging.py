@@ -8,6 +8,7 @@ import numpy as np
 
 from vm.isa.elementwise import BOOL
 from vm.isa.instruction import Attribute, Instruction, Operand, describe
+from vm.isa.layout_constraints import LayoutConstraint, used_as_it_is
 from vm.isa.types import Immediate
 
 
@@ -21,6 +22,10 @@ class Print(Instruction, opcode="print"):
     def check(self) -> None:
         if isinstance(self.x, Immediate) and self.x.dtype is None:
             self.give_dtype("x", _dtype_of_constant(self.x.value))
+
+    def constrain(self) -> LayoutConstraint | None:
+        """Any layout will do."""
+        return used_as_it_is("x", self.x)
 
     def run(self, machine: Any) -> None:
         value = machine.value(self.x)
@@ -45,6 +50,10 @@ class Assert(Instruction, opcode="assert"):
                 "E0205", "a condition is bool", "condition", f"this is {describe(self.condition)}",
                 fix="compare it: x != 0",
             )  # fmt: skip
+
+    def constrain(self) -> LayoutConstraint | None:
+        """Any layout will do."""
+        return used_as_it_is("condition", self.condition)
 
     def run(self, machine: Any) -> None:
         value = np.asarray(machine.value(self.condition))

@@ -17,6 +17,7 @@ import numpy as np
 from vm.isa.conversion import convert
 from vm.isa.dtypes import DType, dtype
 from vm.isa.instruction import Instruction, Operand, describe, layout_of, shape_of
+from vm.isa.layout_constraints import SAME, Broadcasts, LayoutConstraint
 from vm.isa.types import RegisterType, ScalarType, Type
 
 ARITHMETIC = frozenset(
@@ -78,6 +79,24 @@ class Elementwise(Instruction):
             layout_of(getattr(self, n)) for n in registers if shape_of(getattr(self, n)) == shape
         } - {None}
         return RegisterType(result, shape, layouts.pop() if len(layouts) == 1 else None)
+
+    def constrain(self) -> LayoutConstraint | None:
+        """Operands of the result's shape have its layout, the others that without their axes."""
+        registers = {
+            name: shape_of(getattr(self, name))
+            for name in self.fields
+            if isinstance(getattr(self, name).type, RegisterType)
+        }
+        if not registers:
+            return None
+        shape = broadcast_shapes(self, list(self.fields))
+        return LayoutConstraint(
+            shape,
+            {
+                name: SAME if own == shape else Broadcasts(own, shape)
+                for name, own in registers.items()
+            },
+        )
 
     def _common_dtype(self, names: list[str]) -> DType:
         found: dict[DType, str] = {}

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from vm.errors import InternalError, Origin, VmError, fail
 from vm.isa.dtypes import DType
+from vm.isa.layout_constraints import LayoutConstraint
 from vm.isa.types import Immediate, RegisterType, ScalarType, Tile, Type, Value
 
 INSTRUCTIONS: dict[str, type[Instruction]] = {}
@@ -139,6 +140,13 @@ class Instruction:
     def run(self, machine: Any) -> Any:
         """The meaning: computes on the machine's values and returns those of the results."""
         raise NotImplementedError
+
+    def constrain(self) -> LayoutConstraint | None:
+        """What the instruction asks of the layouts of register tensors.
+
+        None where it asks nothing: it has none, or `check` requires and gives all their layouts.
+        """
+        return None
 
     # --- for everyone who walks a program ---
     @property

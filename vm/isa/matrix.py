@@ -8,9 +8,10 @@ import numpy as np
 
 from vm.isa.dtypes import DType, dtype
 from vm.isa.elementwise import F64, round_result
-from vm.isa.instruction import Instruction, Operand
+from vm.isa.instruction import Instruction, Operand, layout_of
+from vm.isa.layout_constraints import LayoutConstraint, Member
 from vm.isa.types import RegisterType, Type
-from vm.layouts import LayoutError, dot_layout
+from vm.layouts import DotLayout, LayoutError, dot_layout
 
 # Which dtypes a product takes and which it may accumulate in: (names of A and B) to names of C.
 PRODUCTS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -26,6 +27,9 @@ PRODUCTS: dict[tuple[str, str], tuple[str, ...]] = {
     ("f8e4m3", "f8e5m2"): ("f32",),
     ("f8e5m2", "f8e4m3"): ("f32",),
 }
+
+# How many k steps a product may interleave where an operand asks for longer runs.
+K_RUNS = (2, 4, 8)
 
 
 class Dot(Instruction, opcode="dot"):
@@ -58,7 +62,51 @@ class Dot(Instruction, opcode="dot"):
             )  # fmt: skip
         if not self.scope.reference:
             self._require_fragment(a, b, kind)
-        return RegisterType(kind, shape, self.c.type.layout if self.c is not None else None)
+        if self.c is not None:
+            return RegisterType(kind, shape, self.c.type.layout)
+        given = (a.layout, b.layout)
+        if None in given or self.scope.reference:
+            return RegisterType(kind, shape, None)
+        known = [each for each in self.products(kind) if (each.a, each.b) == given]
+        return RegisterType(kind, shape, known[0].c if known else None)
+
+    def constrain(self) -> LayoutConstraint:
+        """All layouts come from one `dot_layout`: the default one, or, where an operand's is known,
+        another that gives it."""
+        operands = {name: Member(name) for name in "abc" if getattr(self, name) is not None}
+        type_ = self.result.type
+        return LayoutConstraint(
+            type_.shape, operands, Member("c"), self.products(type_.dtype),
+            "the fragments of the matrix instruction",
+        )  # fmt: skip
+
+    def products(self, kind: DType) -> tuple[DotLayout, ...]:
+        """The layouts of the product for an accumulator of `kind`, the default ones first.
+
+        The others interleave k steps, and are there if they give some operand the layout it has.
+        """
+        found = [self._product(kind, 1)]
+        known = {name: layout_of(getattr(self, name)) for name in "abc"}
+        odd = {
+            name: layout
+            for name, layout in known.items()
+            if layout is not None and layout != getattr(found[0], name)
+        }
+        for k_run in K_RUNS if odd else ():
+            try:
+                other = self._product(kind, k_run)
+            except LayoutError:
+                continue
+            if any(getattr(other, name) == layout for name, layout in odd.items()):
+                found.append(other)
+        return tuple(found)
+
+    def _product(self, kind: DType, k_run: int) -> DotLayout:
+        (m, k), n, scope = self.a.type.shape, self.b.type.shape[1], self.scope
+        return dot_layout(
+            m, n, k, self.a.type.dtype.bits, scope.warps, accumulator_bits=kind.bits,
+            warp_width=scope.warp_width, k_run=k_run,
+        )  # fmt: skip
 
     def _accumulator(self, a: DType, b: DType) -> DType:
         if self.scope.reference:
@@ -82,8 +130,7 @@ class Dot(Instruction, opcode="dot"):
     def _require_fragment(self, a: RegisterType, b: RegisterType, kind: DType) -> None:
         (m, k), n = a.shape, b.shape[1]
         try:
-            dot_layout(m, n, k, a.dtype.bits, self.scope.warps, accumulator_bits=kind.bits,
-                       warp_width=self.scope.warp_width)  # fmt: skip
+            self._product(kind, 1)
         except LayoutError as error:
             raise self.refuse(
                 "E0312", f"no fragment holds a product of {m}x{n}x{k} in {self.scope.warps} warps",

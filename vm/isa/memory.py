@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vm.isa.instruction import Attribute, Instruction, Operand, describe, layout_of, shape_of
+from vm.isa.layout_constraints import SAME, Indexes, LayoutConstraint, chosen
 from vm.isa.registers import checked_axis, given_layout
 from vm.isa.types import (
     INDEX,
@@ -75,12 +76,14 @@ class SharedAllocate(Instruction, opcode="shared_alloc"):
     """A tensor in shared memory, alive until the end of the block of statements it stands in.
 
     Its contents are undefined until written. Without a layout the compiler chooses one that is
-    free of bank conflicts for the accesses it sees.
+    free of bank conflicts for the accesses it sees. `address` is where it begins in the block's
+    shared memory, in bytes, once the compiler has planned it.
     """
 
     dtype = Attribute("dtype")
     shape = Attribute("shape")
     layout = Attribute("layout", None)
+    address = Attribute("integer", None)
 
     def check(self) -> Type:
         if self.layout is not None and tuple(self.layout.shape) != self.shape:
@@ -138,6 +141,12 @@ class Load(Instruction, opcode="load"):
         shape = self.source.shape
         return RegisterType(self.source.dtype, shape, given_layout(self, shape))
 
+    def constrain(self) -> LayoutConstraint:
+        """Any layout."""
+        return LayoutConstraint(
+            self.source.shape, choices=chosen(self.layout), accesses="source"
+        )
+
     def run(self, machine: Any) -> np.ndarray:
         return machine.read(self.source, self, "source", self.inside)
 
@@ -154,6 +163,12 @@ class Store(Instruction, opcode="store"):
         require_constant_extents(self, "target")
         require_writable(self, "target")
         require_same_element(self, "target", "value")
+
+    def constrain(self) -> LayoutConstraint | None:
+        """Any layout."""
+        if not isinstance(self.value.type, RegisterType):
+            return None
+        return LayoutConstraint(self.value.type.shape, {"value": SAME}, None, accesses="target")
 
     def run(self, machine: Any) -> None:
         machine.write(self.target, machine.value(self.value), self, "target", self.inside)
@@ -210,6 +225,13 @@ class Gather(Instruction, opcode="gather"):
             require_constant_extents(self, "source")
         return RegisterType(self.source.dtype, shape, given_layout(self, shape))
 
+    def constrain(self) -> LayoutConstraint:
+        """Each thread has the indices of the elements that it holds."""
+        return LayoutConstraint(
+            self.result.type.shape, {"indices": Indexes(self.axis)}, choices=chosen(self.layout),
+            accesses="source",
+        )  # fmt: skip
+
     def run(self, machine: Any) -> np.ndarray:
         return machine.gather(self.source, machine.value(self.indices), self.axis, self)
 
@@ -238,6 +260,13 @@ class Scatter(Instruction, opcode="scatter"):
                 "value", "this value", fix="make dtype and shape equal",
             )  # fmt: skip
 
+    def constrain(self) -> LayoutConstraint:
+        """Each thread has the indices of the elements that it holds."""
+        return LayoutConstraint(
+            self.value.type.shape, {"indices": Indexes(self.axis), "value": SAME}, None,
+            accesses="target",
+        )  # fmt: skip
+
     def run(self, machine: Any) -> None:
         value = machine.value(self.value)
         machine.scatter(self.target, machine.value(self.indices), value, self.axis, self.op, self)
@@ -255,6 +284,7 @@ class Atomic(Instruction, opcode="atomic"):
     value = Operand("register", "scalar")
     op = Attribute("string", "add", ("add", "max", "min", "exchange", "and", "or", "xor"))
     scope_of = Attribute("string", "device", ("block", "device"))
+    layout = Attribute("layout", None)
 
     def check(self) -> Type:
         require_constant_extents(self, "target")
@@ -268,7 +298,18 @@ class Atomic(Instruction, opcode="atomic"):
             )  # fmt: skip
         if not self.target.shape:
             return ScalarType(self.target.dtype)
-        return RegisterType(self.target.dtype, self.target.shape, layout_of(self.value))
+        given = given_layout(self, self.target.shape)
+        layout = given if given is not None else layout_of(self.value)
+        return RegisterType(self.target.dtype, self.target.shape, layout)
+
+    def constrain(self) -> LayoutConstraint | None:
+        """What was there before has the layout of the value."""
+        if not self.target.shape:
+            return None
+        operands = {"value": SAME} if isinstance(self.value.type, RegisterType) else {}
+        return LayoutConstraint(
+            self.target.shape, operands, choices=chosen(self.layout), accesses="target"
+        )
 
     def run(self, machine: Any) -> Any:
         before = machine.atomic(self.target, machine.value(self.value), self.op, self)

@@ -12,6 +12,19 @@ from vm.isa.conversion import convert
 from vm.isa.dtypes import DType, DTypeError
 from vm.isa.elementwise import BOOL, F32, F64, round_result
 from vm.isa.instruction import Attribute, Instruction, Operand, describe, layout_of
+from vm.isa.layout_constraints import (
+    SAME,
+    Broadcasts,
+    Given,
+    LayoutConstraint,
+    Permutes,
+    Reduces,
+    Repeats,
+    Reshapes,
+    chosen,
+    reshaped,
+    used_as_it_is,
+)
 from vm.isa.type_expressions import check_register_layout
 from vm.isa.types import INDEX, Immediate, RegisterType, ScalarType, Type
 from vm.layouts import LayoutError, RegisterLayout
@@ -47,10 +60,14 @@ class Fill(Instruction, opcode="fill"):
             )  # fmt: skip
         return RegisterType(self.dtype, self.shape, given_layout(self, self.shape))
 
+    def constrain(self) -> LayoutConstraint:
+        """Any layout."""
+        return LayoutConstraint(self.shape, choices=chosen(self.layout))
+
     def run(self, machine: Any) -> np.ndarray:
         if self.dtype.is_integer or self.dtype.kind == "bool":
             return np.full(self.shape, machine.value(self.value), self.dtype.array)
-        value = convert(np.float64(machine.value(self.value)), F64, self.dtype)
+        value = convert(np.float64(machine.value(self.value)), F64, self.dtype, "ieee")
         return np.full(self.shape, value, self.dtype.array)
 
 
@@ -88,6 +105,10 @@ class Iota(Instruction, opcode="iota"):
                 fix="use i32",
             )  # fmt: skip
         return RegisterType(self.dtype, self.shape, given_layout(self, self.shape))
+
+    def constrain(self) -> LayoutConstraint:
+        """Any layout."""
+        return LayoutConstraint(self.shape, choices=chosen(self.layout))
 
     def run(self, machine: Any) -> np.ndarray:
         line = np.arange(self.shape[self.axis], dtype=self.dtype.array)
@@ -133,6 +154,12 @@ class Cast(Instruction, opcode="cast"):
         if isinstance(self.x.type, ScalarType):
             return ScalarType(self.dtype)
         return RegisterType(self.dtype, self.x.type.shape, layout_of(self.x))
+
+    def constrain(self) -> LayoutConstraint | None:
+        """Every element stays where it is."""
+        if not isinstance(self.x.type, RegisterType):
+            return None
+        return LayoutConstraint(self.x.type.shape, {"x": SAME})
 
     def run(self, machine: Any) -> Any:
         value = machine.value(self.x)
@@ -183,6 +210,13 @@ class View(Instruction, opcode="view"):
                 fix="use a layout with the same replication",
             )  # fmt: skip
         return RegisterType(self.dtype, self.layout.shape, self.layout)
+
+    def constrain(self) -> LayoutConstraint:
+        """Both layouts are given: the operand's is the one that was known here."""
+        return LayoutConstraint(
+            self.layout.shape, {"x": Given(layout_of(self.x))}, choices=(self.layout,),
+            reason="the view gives both layouts",
+        )  # fmt: skip
 
     def run(self, machine: Any) -> np.ndarray:
         source = self.x.type
@@ -243,6 +277,10 @@ class Relayout(Instruction, opcode="relayout"):
         shape = self.x.type.shape
         return RegisterType(self.x.type.dtype, shape, given_layout(self, shape))
 
+    def constrain(self) -> LayoutConstraint:
+        """From any layout to the given one."""
+        return LayoutConstraint(self.x.type.shape, choices=(self.layout,))
+
     def run(self, machine: Any) -> np.ndarray:
         return machine.value(self.x)
 
@@ -268,6 +306,10 @@ class Transpose(Instruction, opcode="transpose"):
             layout.permute(*self.order) if layout is not None else None,
         )  # fmt: skip
 
+    def constrain(self) -> LayoutConstraint:
+        """The result's layout is the operand's with its axes in the new order."""
+        return LayoutConstraint(self.result.type.shape, {"x": Permutes(self.order)})
+
     def run(self, machine: Any) -> np.ndarray:
         return np.transpose(machine.value(self.x), self.order)
 
@@ -289,10 +331,14 @@ class Reshape(Instruction, opcode="reshape"):
         layout = layout_of(self.x)
         if layout is not None:
             try:
-                layout = layout.reshape(*self.shape)
+                layout = reshaped(layout, self.shape)
             except LayoutError:
                 layout = None  # inference finds one, or says that a relayout is needed
         return RegisterType(self.x.type.dtype, self.shape, layout)
+
+    def constrain(self) -> LayoutConstraint:
+        """The result's layout is the operand's, read under the new shape."""
+        return LayoutConstraint(self.shape, {"x": Reshapes(self.x.type.shape, self.shape)})
 
     def run(self, machine: Any) -> np.ndarray:
         return np.reshape(machine.value(self.x), self.shape)
@@ -303,6 +349,7 @@ class Broadcast(Instruction, opcode="broadcast"):
 
     x = Operand("register")
     shape = Attribute("shape")
+    layout = Attribute("layout", None)
 
     def check(self) -> Type:
         old = self.x.type.shape
@@ -316,7 +363,14 @@ class Broadcast(Instruction, opcode="broadcast"):
                 others=((self.place("x"), f"{list(old)}"),),
                 fix="extents must be equal, or 1 in the tensor",
             )  # fmt: skip
-        return RegisterType(self.x.type.dtype, self.shape, None)
+        return RegisterType(self.x.type.dtype, self.shape, given_layout(self, self.shape))
+
+    def constrain(self) -> LayoutConstraint:
+        """The operand has the result's layout without the repeated axes."""
+        return LayoutConstraint(
+            self.shape, {"x": Broadcasts(self.x.type.shape, self.shape)},
+            choices=chosen(self.layout),
+        )  # fmt: skip
 
     def run(self, machine: Any) -> np.ndarray:
         return np.broadcast_to(machine.value(self.x), self.shape)
@@ -328,14 +382,22 @@ class Repeat(Instruction, opcode="repeat"):
     x = Operand("register")
     count = Attribute("integer")
     axis = Attribute("integer", 0)
+    layout = Attribute("layout", None)
 
     def check(self) -> Type:
         shape = self.x.type.shape
         self.axis = checked_axis(self, self.axis, shape)
         if self.count < 1:
             raise self.refuse("E0209", "the count is at least 1", "count", "here", fix="use 1")
-        longer = [e * self.count if a == self.axis else e for a, e in enumerate(shape)]
-        return RegisterType(self.x.type.dtype, tuple(longer), None)
+        longer = tuple(e * self.count if a == self.axis else e for a, e in enumerate(shape))
+        return RegisterType(self.x.type.dtype, longer, given_layout(self, longer))
+
+    def constrain(self) -> LayoutConstraint:
+        """The operand has the result's layout without the digits that count the repetitions."""
+        return LayoutConstraint(
+            self.result.type.shape, {"x": Repeats(self.axis, self.count)},
+            choices=chosen(self.layout),
+        )  # fmt: skip
 
     def run(self, machine: Any) -> np.ndarray:
         return np.repeat(machine.value(self.x), self.count, self.axis)
@@ -370,8 +432,15 @@ class Reduce(Instruction, opcode="reduce"):
             del kept[self.axis]
         layout = layout_of(self.x)
         if layout is not None:
-            layout = layout.reduce([self.axis], keepdims=self.keep)
+            layout = layout.reduce(self.axis, keepdims=self.keep)
         return RegisterType(kind, tuple(kept), layout)
+
+    def constrain(self) -> LayoutConstraint:
+        """The result has the operand's layout without the axis."""
+        shape = self.x.type.shape
+        return LayoutConstraint(
+            shape, {"x": SAME}, Reduces(self.axis, shape[self.axis], self.keep), reduces=self.axis
+        )
 
     def run(self, machine: Any) -> np.ndarray:
         value = machine.value(self.x)
@@ -403,6 +472,10 @@ class Item(Instruction, opcode="item"):
                 fix="reduce it along each axis first",
             )  # fmt: skip
         return ScalarType(self.x.type.dtype)
+
+    def constrain(self) -> LayoutConstraint | None:
+        """Any layout will do: there is one element."""
+        return used_as_it_is("x", self.x)
 
     def run(self, machine: Any) -> Any:
         return machine.value(self.x).reshape(()).item()
