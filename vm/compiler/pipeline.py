@@ -16,7 +16,6 @@ from vm.errors import fail
 from vm.isa.instruction import nearest
 from vm.isa.kernel import Kernel
 from vm.isa.printer import format_expression
-from vm.isa.verify import verify
 from vm.runtime.manifest import Manifest, PointerArgument, ScalarArgument, SizeArgument
 
 TARGETS: dict[str, Target] = {**NVIDIA_TARGETS}
@@ -71,7 +70,7 @@ def lower(kernel: Kernel, target: Target, variant: str = ALIGNED) -> Lowered:
     """The kernel at the machine level of a target; raises `VmError` for what it cannot do."""
     planned = plan_shared(infer_layouts(kernel), target.shared_bytes)
     selected = select(planned, target, planned_bytes(planned), variant)
-    verify(selected.kernel, target.shared_bytes)
+
     return Lowered(
         selected.kernel, target, variant, selected.shared_bytes, tuple(selected.choices)
     )

@@ -30,7 +30,11 @@ from vm.runtime.inputs import FileInput, RandomInput, fit_dtype, read_tensor
 from vm.runtime.reference_values import ReferenceResult, run_reference
 from vm.runtime.signatures import Argument, Signature, bind_sizes, check_facts, signature
 
-EXECUTORS = {"reference": "vm.runtime.reference:run"}
+EXECUTORS = {
+    "reference": "vm.runtime.reference:run",
+    "emulator": "vm.runtime.compiled:run_on_emulator",
+    "cuda": "vm.runtime.compiled:run_on_cuda",
+}
 """What `--on` names: where the function `run(kernel, arguments) -> report` of an executor is."""
 
 BOUNDS = {

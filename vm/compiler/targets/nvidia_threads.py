@@ -32,7 +32,7 @@ def reduce_slots_then_lanes_then_warps(s: Selection, i: Reduce) -> Value:
     x = s.operand(i.x)
     layout, result = x.type.layout, s.result_type(i.result)
     combine, threads = _COMBINE[i.op], layout.threads
-    kept = layout.reduce([i.axis])
+    kept = layout.reduce(i.axis, keepdims=True)
     partial = _reduce_slots(s, x, kept, i.axis, combine)
     outside = []
     for divisor, size in _reduced_digits(layout, i.axis):
