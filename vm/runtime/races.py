@@ -235,11 +235,10 @@ class Races:
         low, high = int(readers.min()), int(readers.max())
         mine = (instruction, place, True)
         if low == high and not flying:
-            held = self._sets[low]
-            again = len(held) == 1 and self._made_by[held[0]] == mine
-            if again and self._slots[held[0]] == clock.slot:
-                if not self._is_ordered(held[0], clock):
-                    return  # the same read, again without a barrier: nothing is learned
+            held = self._sets[low][-1] if len(self._sets[low]) == 1 else NOBODY
+            again = self._made_by[held] == mine and self._slots[held] == clock.slot
+            if again and not self._is_ordered(held, clock):
+                return  # the same read, again without a barrier: nothing is learned
         number = self._new(clock, instruction, place, True)
         if flying:
             self._flying.add(number)

@@ -144,6 +144,18 @@ class Machine:
                 block.end(actor)
         return False
 
+    def block_index(self, number: int) -> tuple[int, ...]:
+        """The position of a block in the grid: the first dimension counts fastest."""
+        index = []
+        for extent in self.grid:
+            index.append(number % extent)
+            number //= extent
+        return tuple(index)
+
+    def block_name(self, number: int) -> str:
+        index = self.block_index(number)
+        return f"block {index[0] if len(index) == 1 else index}"
+
     def count_turn(self, actor: Actor, instruction: Any) -> None:
         """One more turn of a `while` loop; raises E0605 where there were too many."""
         self.turns_left -= 1
@@ -157,7 +169,7 @@ class Machine:
     def _deadlock(self, block: Block) -> VmError:
         positions = [
             (actor.waits_at.origin, f"{actor.name} waits here: {actor.waits_for}")
-            for actor in block.actors
+            for actor in sorted(block.actors, key=lambda actor: actor.group is None)
             if actor.waits_at is not None
         ]
         (origin, label), *others = positions

@@ -221,8 +221,9 @@ class Accesses:
         done = "read" if earlier.reads else "written"
         if earlier.slot // self.races.groups != self.clock.slot // self.races.groups:
             return self.trap(
-                "E0602", f"a race of two blocks: `{instruction.opcode}` {verb} {element}, which "
-                f"{whose} has {done}, in any order", instruction, field, f"{verb} {element}",
+                "E0602", f"a race of two blocks: `{instruction.opcode}` {verb} {element}, and "
+                f"nothing orders it behind the `{earlier.instruction.opcode}` by which {whose} "
+                f"has {done} it", instruction, field, f"{verb} {element}",
                 others=((place, f"{done} here by {whose}"),),
                 fix="let every block have elements of its own, or use atomic(...)",
             )  # fmt: skip

@@ -53,16 +53,13 @@ class Block:
     def __init__(self, machine: Machine, number: int, values: dict[Any, Any]):
         self.machine = machine
         self.number = number
-        index = []
-        for extent in machine.grid:
-            index.append(number % extent)
-            number //= extent
-        self.index = tuple(index)
+        self.index = machine.block_index(number)
         self.is_spinning = False
         self.meetings: dict[int, Meeting] = {}
         self.ended: list[Clock] = []
         self.allocations: dict[tuple[int, Value], MemoryTensor] = {}
         self.allocated_bytes = 0
+        self.name = machine.block_name(number)
         kernel = machine.kernel
         clock = machine.races.start(self.slot_of(0))
         self.actors = [Actor(self, None, clock, dict(values), kernel.body)]
@@ -85,11 +82,7 @@ class Block:
         shown = f"group `{names[group]}`" if group else "the block"
         if number == self.number:
             return shown if group else "this block"
-        index = []
-        for extent in self.machine.grid:
-            index.append(number % extent)
-            number //= extent
-        return f"{shown + ' of ' if group else ''}block {tuple(index)}"
+        return f"{shown + ' of ' if group else ''}{self.machine.block_name(number)}"
 
 
 class Actor(Accesses):
@@ -132,7 +125,7 @@ class Actor(Accesses):
     def notes(self) -> tuple[str, ...]:
         """Where this actor is, for messages."""
         group = f", {self.name}" if self.group is not None else ""
-        return (f"in `{self.machine.kernel.name}`, block {self.block_index}{group}",)
+        return (f"in `{self.machine.kernel.name}`, {self.block.name}{group}",)
 
     # --- values ---
     def value(self, operand: Any) -> Any:
