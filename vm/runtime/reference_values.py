@@ -128,7 +128,9 @@ def _value(kernel: Kernel, parameter: Value, arguments: Mapping[str, Any]) -> An
         if not isinstance(given, Tensor):
             tensor = Tensor(type_.dtype, type_.shape, np.asarray(given))
     except DTypeError as error:
-        raise _misfit(kernel.name, parameter, f"is another kind: {error}", "give that") from None
+        raise _misfit(
+            kernel.name, parameter, f"does not fit: {error}", "give that dtype and shape"
+        ) from None
     if tensor.dtype != type_.dtype or tensor.shape != type_.shape:
         raise _misfit(
             kernel.name, parameter, f"is {type_.dtype.name}{list(type_.shape)}, not {tensor!r}",
