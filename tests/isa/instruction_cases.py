@@ -64,6 +64,11 @@ BODIES: dict[str, str] = {
     "  scatter(A[0 +: 32, 0 +: 8], iota(i32, [4]), y, axis=0, op=\"add\")",
     "atomic": "  y = atomic(A[0, 0], x, op=\"max\"); print(y)\n"
     "  atomic(I[0 +: 4, 0 +: 8], iota(i32, [4, 8]), scope_of=\"block\")",
+    "lookup": "  codes = iota(u8, [4, 8]) ; y = lookup(codes, A[n, 0 +: 32])\n"
+    "  t = shared_alloc(f16, [32]); store(t, 1.0); synchronize(); print(lookup(codes, t))\n"
+    "  print(y + lookup(codes, load(A[0, 0 +: 32])))",
+    "philox": "  y = philox(7, iota(i32, [4, 8])); z = philox(n, n, stream=3); print(y + z)\n"
+    "  print(cast(fill(0.3, f32, [4, 8]), f6e2m3, rounding=\"stochastic\", random=y))",
     "copy_async": "  m = shared_alloc(f32, [16, 16])\n  copy_async(m, A[n +: 16, 0 +: 16])\n"
     "  commit_async(); wait_async(); synchronize(); print(load(m))",
     "commit_async": "  m = shared_alloc(f16, [2, 8, 64]); copy_async(m[0, :, :], H[0 +: 8])\n"

@@ -8,7 +8,7 @@ position and `A[:]` a whole dimension.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vm.errors import Origin, Source, VmError, fail
@@ -17,6 +17,7 @@ from vm.isa.builder_frames import author_frame, origin_of
 from vm.isa.builder_recording import Computation, Recording
 from vm.isa.dtypes import DType
 from vm.isa.parse import MAXIMUM_NESTING, parse_expression
+from vm.isa.type_expressions import dtype_syntax
 from vm.layouts import METHODS, RegisterLayout
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def node_of(writer: Writer, value: Any, origin: Origin) -> syntax.Expression:
     if isinstance(value, (tuple, list)):
         return syntax.Sequence(tuple(node_of(writer, item, origin) for item in value), origin)
     if isinstance(value, DType):
-        return syntax.Name(value.name, origin)
+        return replace(dtype_syntax(value), origin=origin)
     if isinstance(value, RegisterLayout):
         return parse_expression(Source("<layout>", str(value)))
     if hasattr(value, "__index__"):

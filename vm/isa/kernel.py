@@ -17,6 +17,7 @@ from vm.isa.dtypes import DType
 from vm.isa.instruction import Instruction, Operand
 from vm.isa.parse import RESERVED
 from vm.isa.printer import format_definition
+from vm.isa.type_expressions import dtype_syntax
 from vm.isa.types import GlobalType, Immediate, RegisterType, ScalarType, SharedType, Tile, Value
 
 
@@ -180,7 +181,7 @@ def static_syntax(value: Any) -> syntax.Expression:
     if isinstance(value, (bool, int, float, str)):
         return syntax.Literal(value)
     if isinstance(value, DType):
-        return syntax.Name(value.name)
+        return dtype_syntax(value)
     if isinstance(value, tuple):
         return syntax.Sequence(tuple(static_syntax(item) for item in value))
     if isinstance(value, syntax.Expression):
@@ -190,7 +191,7 @@ def static_syntax(value: Any) -> syntax.Expression:
 
 def type_syntax(type_: Any) -> syntax.Expression:
     """The expression that evaluates to a type."""
-    dtype = syntax.Name(type_.dtype.name)
+    dtype = dtype_syntax(type_.dtype)
     if isinstance(type_, ScalarType):
         return dtype
     indices = tuple(syntax.Index(static_syntax(extent)) for extent in type_.shape)

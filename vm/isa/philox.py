@@ -86,6 +86,17 @@ def random_words(seed: int, count: int, stream: int = 0) -> NDArray[np.uint32]:
     return words.reshape(-1)[:count]
 
 
+def words_at(seed: int, positions: NDArray[np.uint64], stream: int = 0) -> NDArray[np.uint32]:
+    """The words of a stream at `positions`: uint32 of their shape; `seed` and `stream` are taken
+    modulo 2**64."""
+    parts = [np.uint64(part % 2**64 >> shift & 0xFFFFFFFF)
+             for part in (seed, stream) for shift in (0, 32)]  # fmt: skip
+    blocks = positions >> np.uint64(2)
+    high = [np.full_like(blocks, part) for part in parts[2:]]
+    lanes = _rounds([blocks & _LOW, blocks >> _HALF, *high], parts[:2])
+    return np.choose((positions & np.uint64(3)).astype(np.intp), lanes).astype(np.uint32)
+
+
 def random_codes(
     dtype: DType, shape: Sequence[int], seed: int, stream: int = 0
 ) -> NDArray[Any]:

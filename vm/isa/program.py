@@ -19,9 +19,11 @@ from vm.isa import (  # noqa: F401  (importing a family registers its instructio
     memory,
     nvidia,
     nvidia_atomics,
+    randomness,
     registers,
     synchronization,
     syntax,
+    tables,
 )
 from vm.isa.instantiate import instantiate
 from vm.isa.instruction import nearest

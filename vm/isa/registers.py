@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from vm.isa.conversion import convert
-from vm.isa.dtypes import DType, DTypeError
+from vm.isa.dtypes import DType, DTypeError, dtype
 from vm.isa.elementwise import BOOL, F32, F64, round_result
-from vm.isa.instruction import Attribute, Instruction, Operand, describe, layout_of
+from vm.isa.instruction import Attribute, Instruction, Operand, describe, layout_of, shape_of
 from vm.isa.layout_constraints import (
     SAME,
     Broadcasts,
@@ -28,6 +28,8 @@ from vm.isa.layout_constraints import (
 from vm.isa.type_expressions import check_register_layout
 from vm.isa.types import INDEX, Immediate, RegisterType, ScalarType, Type
 from vm.layouts import LayoutError, RegisterLayout
+
+U32 = dtype("u32")
 
 
 class Fill(Instruction, opcode="fill"):
@@ -132,40 +134,73 @@ class Cast(Instruction, opcode="cast"):
     Rounds to nearest, ties to even, subnormals included. Out of range, `saturate` gives the
     largest finite value of the same sign (NaN gives the largest value where the dtype has no NaN,
     0 for integers); `ieee` gives infinity, or NaN, where the dtype has them. `toward_zero` drops
-    what does not fit.
+    what does not fit. `nearest_entry` takes a codebook's entry at the least distance. `stochastic`
+    takes the neighbour away from zero where random / 2^32 is less than the exact fraction of the
+    way to it; `random` is one u32 for each element, such as `philox` makes.
     """
 
     x = Operand("register", "scalar")
     dtype = Attribute("dtype")
     overflow = Attribute("string", "saturate", ("saturate", "ieee"))
-    rounding = Attribute("string", "nearest_even", ("nearest_even", "toward_zero", "nearest_entry"))
+    rounding = Attribute(
+        "string", "nearest_even", ("nearest_even", "toward_zero", "stochastic", "nearest_entry")
+    )
+    random = Operand("register", "scalar", optional=True)
 
     def check(self) -> Type:
         if isinstance(self.x, Immediate) and self.x.dtype is None:
             self.give_dtype("x", INDEX if isinstance(self.x.value, int) else F32)
         source = self.dtype_of(self.x)
+        self._check_random()
+        none = np.zeros(0, source.array)
+        bits = None if self.random is None else np.zeros(0, np.uint32)
         try:
-            convert(np.zeros(0, source.array), source, self.dtype, self.overflow, self.rounding)
+            convert(none, source, self.dtype, self.overflow, self.rounding, bits)
         except DTypeError as error:
+            fix = "choose another rounding, or another dtype"
+            if self.dtype.kind == "codebook":
+                fix = 'write cast(x, dtype, rounding="nearest_entry")'
             raise self.refuse(
-                "E0213", str(error), None, f"from {source.name} to {self.dtype.name}",
-                fix="choose another rounding, or another dtype",
+                "E0213", str(error), None, f"from {source.name} to {self.dtype.name}", fix=fix,
             ) from None  # fmt: skip
         if isinstance(self.x.type, ScalarType):
             return ScalarType(self.dtype)
         return RegisterType(self.dtype, self.x.type.shape, layout_of(self.x))
 
+    def _check_random(self) -> None:
+        """Refuses random bits that no rounding uses, or that are not one u32 for each element."""
+        if (self.random is None) == (self.rounding == "stochastic"):
+            raise self.refuse(
+                "E0213", "random bits and stochastic rounding go together",
+                None if self.random is None else "random",
+                f"{'no' if self.random is None else 'with'} random bits, rounding is "
+                f"{self.rounding}",
+                fix='cast(x, dtype, rounding="stochastic", random=philox(seed, counter))',
+            )  # fmt: skip
+        if self.random is None:
+            return
+        self.give_dtype("random", U32)
+        if self.dtype_of(self.random) != U32 or shape_of(self.random) != shape_of(self.x):
+            raise self.refuse(
+                "E0205", "random bits are one u32 for each element", "random",
+                f"this is {describe(self.random)}",
+                others=((self.place("x"), f"this is {describe(self.x)}"),),
+                fix="make them with philox, from a counter of the same shape",
+            )  # fmt: skip
+
     def constrain(self) -> LayoutConstraint | None:
-        """Every element stays where it is."""
+        """Every element stays where it is, and its random bits are there too."""
         if not isinstance(self.x.type, RegisterType):
             return None
-        return LayoutConstraint(self.x.type.shape, {"x": SAME})
+        operands = {"x": SAME} if self.random is None else {"x": SAME, "random": SAME}
+        return LayoutConstraint(self.x.type.shape, operands)
 
     def run(self, machine: Any) -> Any:
         value = machine.value(self.x)
         source = self.dtype_of(self.x)
         array = np.asarray(value, source.array)
-        result = convert(array, source, self.dtype, self.overflow, self.rounding)
+        bits = None if self.random is None else np.asarray(machine.value(self.random), np.uint32)
+        result = convert(array, source, self.dtype, self.overflow, self.rounding, bits)
         return result if isinstance(value, np.ndarray) else result.item()
 
 

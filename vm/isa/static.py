@@ -17,7 +17,7 @@ from typing import Any
 
 from vm.errors import Origin, fail
 from vm.isa import syntax
-from vm.isa.dtypes import DType, DTypeError, dtype
+from vm.isa.dtypes import DType, DTypeError, codebook, dtype
 from vm.isa.instruction import INSTRUCTIONS, nearest
 from vm.layouts import METHODS, NAMES, LayoutError
 
@@ -120,6 +120,16 @@ _PREFIXES: dict[str, Callable] = {
     "-": operator.neg, "+": operator.pos, "~": operator.invert, "not": operator.not_,
 }  # fmt: skip
 
+
+def codebook_type(table: Any, entry: Any) -> DType:
+    """`codebook([..], f16)`: the dtype whose codes are positions in the list, 2 to 256 numbers."""
+    if not isinstance(table, tuple) or not all(isinstance(v, (int, float)) for v in table):
+        raise DTypeError("a codebook is made of a list of numbers: codebook([-1.0, 0.0, 1.0], f16)")
+    if not isinstance(entry, DType):
+        raise DTypeError("a codebook's entries have a dtype: codebook([-1.0, 0.0, 1.0], f16)")
+    return codebook(f"codebook{len(table)}_{entry.name}", table, entry)
+
+
 # Functions of numbers that may stand in static expressions: sizes, grids and attributes.
 FUNCTIONS: dict[str, Callable] = {
     "ceil_div": lambda a, b: -(-a // b),
@@ -129,6 +139,7 @@ FUNCTIONS: dict[str, Callable] = {
     "floor": floor,
     "ceil": ceil,
     "bits": lambda t: t.bits,
+    "codebook": codebook_type,
 }
 
 
@@ -251,6 +262,8 @@ def _apply(node: syntax.Expression, function: Callable, positional, named) -> An
         return function(*positional, **named)
     except LayoutError as error:
         raise layout_fault(error, node.origin) from None
+    except DTypeError as error:
+        raise fail("E0205", str(error), node.origin, "no dtype") from None
     except ZeroDivisionError:
         raise fail("E0204", "division by zero", node.origin, "here") from None
     except (TypeError, AttributeError, ValueError, OverflowError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 from vm.errors import VmError, fail
 from vm.isa import syntax
 from vm.isa.dtypes import DType
-from vm.isa.static import Environment, NotStatic, close_over, evaluate
+from vm.isa.static import Environment, NotStatic, close_over, evaluate, known_dtype
 from vm.isa.types import (
     MAXIMUM_ELEMENTS,
     GlobalType,
@@ -74,6 +74,16 @@ def check_register_layout(layout: Any, shape: tuple[int, ...], origin) -> None:
             "E0304", f"a layout of {list(layout.shape)} for a tensor of {list(shape)}", origin,
             "this layout", fix="give a layout of the same shape",
         )  # fmt: skip
+
+
+def dtype_syntax(dtype: DType) -> syntax.Expression:
+    """The expression that evaluates to a dtype: its name, or the table of a codebook."""
+    if known_dtype(dtype.name) == dtype:
+        return syntax.Name(dtype.name)
+    entries = tuple(syntax.Literal(entry) for entry in dtype.table)
+    return syntax.Call(
+        "codebook", (syntax.Sequence(entries), syntax.Name(dtype.entry.name)), ()
+    )
 
 
 def _malformed(node: syntax.Expression) -> VmError:
