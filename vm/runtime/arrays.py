@@ -9,7 +9,7 @@ import ctypes
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -129,7 +129,11 @@ def describe(value: object, stream: int = 0) -> Array:
         return _describe_dlpack(value, stream)
     storage = getattr(value, "storage", None)
     if storage is not None and hasattr(value, "dtype") and hasattr(value, "shape"):
-        return _describe_packed(value, describe(storage, stream))
+        held = describe(storage, stream)
+        if getattr(value.dtype, "is_packed", True):
+            return _describe_packed(value, held)
+        # One element of memory for each: the tensor only says which dtype its bits are.
+        return replace(held, dtype=value.dtype.name)
     raise fail(
         "E0828",
         f"a {kind.__module__}.{kind.__qualname__} is no array",

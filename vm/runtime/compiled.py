@@ -18,6 +18,7 @@ from vm.compiler.facts import ALIGNED, NONE, VARIANT_BYTES
 from vm.compiler.pipeline import Emitted, compile_source, target
 from vm.isa import syntax
 from vm.isa.kernel import Kernel
+from vm.isa.program import Program
 from vm.isa.static import Environment, evaluate
 from vm.isa.tensor import Tensor
 from vm.isa.types import GlobalType
@@ -143,6 +144,64 @@ def grid_of(kernel: Kernel) -> Callable[[Mapping[str, int]], tuple[int, int, int
         return (x, y, z)
 
     return grid
+
+
+class CompiledProgram:
+    """A program compiled for a GPU, to be called with arrays in the order of its text.
+
+    Each call takes the variant that its arrays allow, which is compiled when it is first needed.
+    """
+
+    def __init__(self, kernel: Kernel, target_name: str):
+        self.kernel = kernel
+        self.target = target_name
+        self._variants: dict[str, Any] = {}
+        self._tensors = [p for p in kernel.parameters if isinstance(p.type, GlobalType)]
+
+    def variant(self, name: str) -> Any:
+        """The launcher of a variant; compiles it where that has not been done."""
+        from vm.runtime import launch
+
+        if name not in self._variants:
+            entry = cubin_of(self.kernel, self.target, name)
+            manifest = Manifest.from_json(entry.metadata["manifest"])
+            self._variants[name] = launch.Kernel(manifest, entry.payload, grid_of(self.kernel))
+        return self._variants[name]
+
+    def __call__(self, *values: Any, stream: int | None = None) -> None:
+        """Launches on `stream`, or on torch's current one."""
+        self.variant(self._variant_for(values))(*values, stream=stream)
+
+    def prepare(self, *values: Any, stream: int | None = None) -> Any:
+        """A launch with its arguments bound: see `launch.Kernel.prepare`."""
+        return self.variant(self._variant_for(values)).prepare(*values, stream=stream)
+
+    def _variant_for(self, values: tuple[Any, ...]) -> str:
+        from vm.runtime.arrays import describe
+
+        for parameter, value in zip(self._tensors, values, strict=False):
+            array = describe(value)
+            shape = parameter.type.shape
+            named = len(shape) > 1 and isinstance(shape[-1], syntax.Name)
+            row = array.shape[-1] * array.item_bytes if named and array.shape else 0
+            if array.pointer % VARIANT_BYTES or row % VARIANT_BYTES:
+                return NONE
+        return ALIGNED
+
+
+def compile_program(
+    program: Program, target: str | None = None, *, warp_width: int = 32, **constants: Any
+) -> CompiledProgram:
+    """A program with these constants, compiled for a target (that of the first GPU if none).
+
+    Raises `VmError` for whatever is wrong with the program, E0821 where no target is named and
+    there is no GPU.
+    """
+    if target is None:
+        from vm.runtime import cuda
+
+        target = cuda.device(0).target
+    return CompiledProgram(program.instantiate(warp_width=warp_width, **constants), target)
 
 
 def run_on_cuda(
