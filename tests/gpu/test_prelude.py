@@ -1,8 +1,8 @@
 """The prelude on a GPU: the kernels that the emulator runs, against the same answers.
 
-Run with `python -m pytest tests/gpu/test_prelude.py -m gpu`, or `python tests/gpu/test_prelude.py` where
-there is no pytest. sm_80 and sm_89 code reaches a newer GPU as PTX, so that the ways without newer
-instructions are tried there too.
+Run with `python -m pytest tests/gpu/test_prelude.py -m gpu`, or where there is no pytest with
+`python tests/gpu/test_prelude.py`. sm_80 and sm_89 code reaches a newer GPU as PTX, so that the
+ways without newer instructions are tried there too.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "compiler/prelude")]
 
-import arithmetic_battery
-import cast_battery
-import matmul_battery
-import memory_battery
-import warp_battery
-from battery import Launch, Text
+import arithmetic_battery  # noqa: E402
+import cast_battery  # noqa: E402
+import matmul_battery  # noqa: E402
+import memory_battery  # noqa: E402
+import warp_battery  # noqa: E402
+from battery import Launch, Text  # noqa: E402
 
-from vm.runtime.emulator import PRELUDE
-from vm.runtime.nvrtc import compile_cubin
+from vm.runtime.emulator import PRELUDE  # noqa: E402
+from vm.runtime.nvrtc import compile_cubin  # noqa: E402
 
 BATTERIES = {
     **cast_battery.BATTERIES,
@@ -64,8 +64,16 @@ def run_on_device(module: ctypes.c_void_p, launch: Launch) -> None:
     for argument in arguments:
         if isinstance(argument, np.ndarray):
             pointer = ctypes.c_uint64()
-            check(library.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(argument.nbytes + 64)))
-            check(library.cuMemcpyHtoD_v2(pointer, argument.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(argument.nbytes)))
+            check(
+                library.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(argument.nbytes + 64))
+            )
+            check(
+                library.cuMemcpyHtoD_v2(
+                    pointer,
+                    argument.ctypes.data_as(ctypes.c_void_p),
+                    ctypes.c_size_t(argument.nbytes),
+                )
+            )
             buffers.append((argument, pointer))
             values.append(pointer)
         else:
@@ -79,7 +87,11 @@ def run_on_device(module: ctypes.c_void_p, launch: Launch) -> None:
     )
     check(library.cuCtxSynchronize())
     for argument, pointer in buffers:
-        check(library.cuMemcpyDtoH_v2(argument.ctypes.data_as(ctypes.c_void_p), pointer, ctypes.c_size_t(argument.nbytes)))
+        check(
+            library.cuMemcpyDtoH_v2(
+                argument.ctypes.data_as(ctypes.c_void_p), pointer, ctypes.c_size_t(argument.nbytes)
+            )
+        )
         check(library.cuMemFree_v2(pointer))
     launch.check(arguments)
 
@@ -105,7 +117,9 @@ def run_battery(name: str, target: str) -> int:
         except AssertionError as error:
             failures.append(str(error)[:400])
     check(driver().cuModuleUnload(module))
-    assert not failures, f"{len(failures)} of {len(text.launches)} launches:\n" + "\n".join(failures)
+    assert not failures, f"{len(failures)} of {len(text.launches)} launches:\n" + "\n".join(
+        failures
+    )
     return len(text.launches)
 
 

@@ -1,15 +1,16 @@
 """Running emitted C++ on the host: each GPU thread a fiber, the prelude's emulator bodies beneath.
 
-`compile_host` makes a shared object of the very text that goes to a GPU, and `run` launches a kernel
-in it on NumPy arrays. What cannot be right on a GPU is an `EmulatorFault` with the places of both sides:
-barriers that threads reach at different places, deadlocks, accesses outside of the arguments or of
-shared memory, misaligned ones, division by zero. Shared memory begins as NaN, and asynchronous copies
-arrive at the wait that completes them (vm/compiler/prelude/emulator_host.cpp says more).
+`compile_host` makes a shared object of the very text that goes to a GPU, and `run` launches a
+kernel in it on NumPy arrays. What cannot be right on a GPU is an `EmulatorFault` with the places of
+both sides: barriers that threads reach at different places, deadlocks, accesses outside of the
+arguments or of shared memory, misaligned ones, division by zero. Shared memory begins as NaN, and
+asynchronous copies arrive at the wait that completes them (emulator_host.cpp says more).
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
 import re
@@ -19,12 +20,11 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from vm.errors import Diagnostic, InternalError, Label, Origin, VmError, fail
+from vm.errors import Diagnostic, InternalError, Label, Origin, Source, VmError, fail
 
 PRELUDE = Path(__file__).parent.parent / "compiler" / "prelude"
 """The folder of the headers that emitted text includes as `vm.h`."""
@@ -63,6 +63,7 @@ class HostObject:
     path: Path
     kernels: tuple[str, ...]
     options: HostOptions
+    source: Source
 
 
 @dataclass(frozen=True)
@@ -100,17 +101,24 @@ class EmulatorFault(VmError):
     "mbarrier", "bulk copy", "access", "misaligned", "division", "assert", "launch", "sanitizer".
     """
 
-    def __init__(self, kind: str, message: str, sites: tuple[Site, ...], printed: str = ""):
+    def __init__(
+        self, kind: str, message: str, sites: tuple[Site, ...], source: Source, printed: str = ""
+    ):
         self.kind = kind
         self.sites = sites
         self.printed = printed
-        labels = [
-            Label(Origin(site.file, site.line, 1, site.line, 1), str(site))
-            for site in sites
-            if site.line > 0
-        ]
+        labels = [Label(_origin(site, source), str(site)) for site in sites if site.line > 0]
         notes = tuple(str(site) for site in sites if site.line <= 0)
         super().__init__(Diagnostic("E0840", f"{kind}: {message}", tuple(labels), notes))
+
+
+def _origin(site: Site, source: Source) -> Origin:
+    """The line of the site from its first word to its end, where the text is known."""
+    if site.file != source.name:
+        return Origin(site.file, site.line, 1, site.line, 1)
+    text = source.line(site.line)
+    begin = len(text) - len(text.lstrip()) + 1
+    return Origin(site.file, site.line, begin, site.line, len(text) + 1, source)
 
 
 def compile_host(
@@ -118,7 +126,7 @@ def compile_host(
 ) -> HostObject:
     """Compile emitted text; faults name lines of `name`, or those that `#line` gives.
 
-    The object is in the folder `cache` under a hash of all that it comes from, and is made only once.
+    The object is in the folder `cache` under a hash of all that it comes from; it is made once.
     Raises `VmError` E0841 where there is no compiler, `InternalError` where it refuses the text.
     """
     if options.warp_width not in (32, 64):
@@ -139,7 +147,7 @@ def compile_host(
         else:
             command += ["-shared", "-x", "c++", "-", "-x", "none", str(host)]
         _compile(command, path, text)
-    return HostObject(path, kernels, options)
+    return HostObject(path, kernels, options, Source(name, source))
 
 
 def run(
@@ -174,7 +182,13 @@ def run(
     else:
         result, printed = _run_here(target, launch, arguments)
     if result.kind:
-        raise EmulatorFault(result.kind.decode(), result.message.decode(), result.all_sites(), printed)
+        raise EmulatorFault(
+            result.kind.decode(),
+            result.message.decode(),
+            result.all_sites(),
+            target.source,
+            printed,
+        )
     return HostRun(printed, result.switches)
 
 
@@ -186,7 +200,7 @@ def _newest(folder: Path) -> tuple[tuple[str, int], ...]:
     )
 
 
-@lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=4)
 def _headers(files: tuple[tuple[str, int], ...]) -> str:
     return _hash(*(name + (PRELUDE / name).read_text() for name, _ in files))
 
@@ -195,7 +209,7 @@ def _hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-@lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=8)
 def _find_compiler(asked: str) -> tuple[str, str]:
     """The path and version of the host compiler."""
     for name in (asked,) if asked else ("g++", "clang++"):
@@ -317,9 +331,7 @@ def _order(order: str) -> tuple[int, int]:
 def _pack(letters: str, arguments: Sequence[np.ndarray | int | float]) -> list[bytes | np.ndarray]:
     """Each argument as its bytes, or the array where the parameter is a pointer."""
     if len(arguments) != len(letters):
-        raise fail(
-            "E0842", f"the kernel has {len(letters)} parameters, not {len(arguments)}", None
-        )
+        raise fail("E0842", f"the kernel has {len(letters)} parameters, not {len(arguments)}", None)
     packed: list[bytes | np.ndarray] = []
     for position, (letter, argument) in enumerate(zip(letters, arguments, strict=True)):
         if isinstance(argument, np.ndarray) != (letter == "P"):
@@ -365,7 +377,7 @@ def _run_here(
     return result, (printed.value or b"").decode()
 
 
-@lru_cache(maxsize=None)
+@functools.cache
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     library.vm_emulator_parameters_of.restype = ctypes.c_char_p
@@ -400,7 +412,7 @@ def _run_in_process(
             env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0"},
         )
         if done.returncode != 0:
-            raise _sanitizer_fault(done.stderr)
+            raise _sanitizer_fault(done.stderr, target.source)
         data = answer.read_bytes()
     result = _Result.from_buffer_copy(data)
     at = ctypes.sizeof(_Result)
@@ -416,14 +428,14 @@ def _run_in_process(
     return result, printed
 
 
-def _sanitizer_fault(log: str) -> EmulatorFault:
+def _sanitizer_fault(log: str, source: Source) -> EmulatorFault:
     found = re.search(r"ERROR: AddressSanitizer: ([^\n]*)", log)
     if not found:
         raise InternalError(f"the emulator's process ended:\n{log[:4000]}")
     frames = re.findall(r"#\d+ \S+ in (\S+).* (\S+):(\d+)", log)
     sites = tuple(
-        Site(name, file, int(line), 1, 0, (0, 0, 0))
-        for name, file, line in frames[:8]
-        if not file.startswith(str(PRELUDE))
+        Site(name, source.name, int(line), 1, 0, (0, 0, 0))
+        for name, file, line in frames
+        if file == source.name or file.endswith(f"/{source.name}")
     )
-    return EmulatorFault("sanitizer", found.group(1), sites, log)
+    return EmulatorFault("sanitizer", found.group(1), sites, source, log)

@@ -17,7 +17,7 @@ FLOATS = ("f16", "bf16", "f32", "f64", "f8e4m3", "f6e3m2")
 
 
 def float_of_fraction(x: Fraction) -> float:
-    """The float64 below it in magnitude, its last bit set where that is not all (rounding to odd)."""
+    """The float64 below it in magnitude, its last bit set where that is not all of it."""
     magnitude = abs(x)
     if magnitude == 0:
         return 0.0
@@ -59,7 +59,7 @@ def codes_of(type_: str, rng: np.random.Generator, rows: int, count: int = COUNT
 
 
 def exact(type_: str, function: Callable[..., Fraction], *operands: np.ndarray) -> np.ndarray:
-    """Codes of a rational function of finite values; where one is not finite, of `function` in f64."""
+    """Codes of a rational function of finite values; of `function` in f64 where one is not."""
     values = [oracle.decode(type_, each).reshape(-1) for each in operands]
     result = []
     for numbers in zip(*(value.tolist() for value in values), strict=True):
@@ -101,12 +101,19 @@ def smaller(type_: str, largest: bool, a: np.ndarray, b: np.ndarray) -> np.ndarr
 
 
 def add_map(
-    text: Text, name: str, type_: str, operands: list[np.ndarray], wanted, out: str = "", call: str = ""
+    text: Text,
+    name: str,
+    type_: str,
+    operands: list[np.ndarray],
+    wanted,
+    out: str = "",
+    call: str = "",
 ) -> None:
     registers = [Register(type_, each.shape[1], each) for each in operands]
     arguments = ", ".join(["y0", *(f"x{i}" for i in range(len(operands)))])
     text.map(
-        f"{name}_{type_}", registers, [(out or type_, COUNT)], f"{call or 'vm_' + name}({arguments});",
+        f"{name}_{type_}", registers, [(out or type_, COUNT)],
+        f"{call or 'vm_' + name}({arguments});",
         [wanted],
     )  # fmt: skip
 
@@ -121,10 +128,12 @@ def floats(type_: str) -> Text:
         wanted = f64_result(function, a, b) if double else exact(type_, function, a, b)
         add_map(text, name, type_, [a, b], wanted)
     repeated = np.repeat(single, COUNT, axis=1)
-    wanted = f64_result(np.multiply, repeated, b) if double else exact(type_, operator.mul, repeated, b)
+    wanted = (
+        f64_result(np.multiply, repeated, b) if double else exact(type_, operator.mul, repeated, b)
+    )
     text.map(
         f"mul_broadcast_{type_}", [Register(type_, 1, single), Register(type_, COUNT, b)],
-        [(type_, COUNT), (type_, COUNT)], "vm_mul(y0, x0, x1); vm_mul(y1, x1, x0);", [wanted, wanted],
+        [(type_, COUNT)] * 2, "vm_mul(y0, x0, x1); vm_mul(y1, x1, x0);", [wanted, wanted],
     )  # fmt: skip
     wanted = f64_result(np.divide, a, b) if double else exact(type_, operator.truediv, a, b)
     add_map(text, "div", type_, [a, b], wanted)
@@ -137,7 +146,12 @@ def floats(type_: str) -> Text:
     add_map(text, "neg", type_, [a], a ^ sign)
     add_map(text, "abs", type_, [a], a & ~sign)
     x = oracle.decode(type_, a)
-    for name, function in (("floor", np.floor), ("ceil", np.ceil), ("round", np.rint), ("sqrt", np.sqrt)):
+    for name, function in (
+        ("floor", np.floor),
+        ("ceil", np.ceil),
+        ("round", np.rint),
+        ("sqrt", np.sqrt),
+    ):
         with np.errstate(all="ignore"):
             result = function(x)
             if type_ == "f32":
@@ -181,7 +195,9 @@ def integers(type_: str) -> Text:
     }  # fmt: skip
     for name, (function, other) in functions.items():
         add_map(text, name, type_, [a, other], integer_result(type_, function, a, other))
-    add_map(text, "fma", type_, [a, b, c], integer_result(type_, lambda x, y, z: x * y + z, a, b, c))
+    add_map(
+        text, "fma", type_, [a, b, c], integer_result(type_, lambda x, y, z: x * y + z, a, b, c)
+    )
     add_map(text, "min", type_, [a, b], smaller(type_, False, a, b))
     add_map(text, "max", type_, [a, b], smaller(type_, True, a, b))
     add_map(text, "neg", type_, [a], integer_result(type_, operator.neg, a))
@@ -191,7 +207,7 @@ def integers(type_: str) -> Text:
     return text
 
 
-# Units in the last place that a function may be off, for f32 and f64; arguments that it is tried on.
+# Units in the last place that a function may be off in f32 and f64, and where it is tried.
 FUNCTIONS = {
     "exp": (np.exp, 2, (-90, 90)), "exp2": (np.exp2, 2, (-127, 128)), "log": (np.log, 2, (0, 1e6)),
     "log2": (np.log2, 2, (0, 1e6)), "rsqrt": (lambda x: 1 / np.sqrt(x), 2, (0, 1e6)),
@@ -201,7 +217,7 @@ FUNCTIONS = {
 
 
 def within(type_: str, x: np.ndarray, function: Callable, bound: float, codes: np.ndarray) -> None:
-    """Every result is within `bound` units in the last place of the result, plus the last rounding."""
+    """Every result is within `bound` units in the last place, and the last rounding."""
     got = oracle.decode(type_, codes)
     with np.errstate(all="ignore"):
         wanted = function(x)
@@ -230,14 +246,21 @@ def functions(type_: str) -> Text:
         else:
             kind = np.float32 if type_ == "f32" else np.float64
             numbers = np.concatenate(
-                [rng.uniform(low, high, 3000), rng.uniform(-1, 1, 500) * 2.0 ** rng.integers(-20, 1, 500),
+                [rng.uniform(low, high, 3000),
+                 rng.uniform(-1, 1, 500) * 2.0 ** rng.integers(-20, 1, 500),
                  [0.0, -0.0, 1.0, np.nan] + [np.inf, -np.inf] * (name not in ("sin", "cos"))]
             )  # fmt: skip
             numbers = np.abs(numbers) if low == 0 else numbers
             codes = np.resize(numbers.astype(kind), (220, 16)).view(f"u{kind().itemsize}")
         x = oracle.decode(type_, codes) if type_ != "f64" else codes.view(np.float64)
         judge = partial(within, type_, x, function, bound if type_ not in ("f16", "bf16") else 0.51)
-        text.map(f"{name}_{type_}", [Register(type_, 16, codes)], [(type_, 16)], f"vm_{name}(y0, x0);", [judge])
+        text.map(
+            f"{name}_{type_}",
+            [Register(type_, 16, codes)],
+            [(type_, 16)],
+            f"vm_{name}(y0, x0);",
+            [judge],
+        )
     return text
 
 

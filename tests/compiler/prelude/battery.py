@@ -1,7 +1,7 @@
 """Kernels that call the prelude, with what they must give: run on the emulator, and on a GPU.
 
-A `Battery` is one text with many kernels and the launches of them. Most kernels are maps: each thread
-loads register operands, calls functions, and stores registers; `Text.map` writes them.
+A battery is one `Text` with many kernels and the launches of them. Most kernels are maps: each
+thread loads register operands, calls functions, and stores registers; `Text.map` writes them.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ class Text:
                         for each in inputs
                     ]
                     raise AssertionError(
-                        f"{self.name}.{kernel}: {wrong.sum()} of {wrong.size} wrong; row {row} slot "
-                        f"{column}: {', '.join(given)} gave {type_} {codes[row, column]:#x}, "
+                        f"{self.name}.{kernel}: {wrong.sum()} of {wrong.size} wrong; row {row} "
+                        f"slot {column}: {', '.join(given)} gave {type_} {codes[row, column]:#x}, "
                         f"expected {wanted[row, column]:#x}"
                     )
 
@@ -133,8 +133,9 @@ def _map_text(
     kernel: str, inputs: Sequence[tuple[str, int]], outputs: Sequence[tuple[str, int]], body: str
 ) -> str:
     names = [f"in{i}" for i in range(len(inputs))] + [f"out{i}" for i in range(len(outputs))]
+    parameters = ", ".join(f"unsigned char* {name}" for name in names)
     lines = [
-        f"VM_KERNEL({kernel}, 128, 1)({', '.join(f'unsigned char* {n}' for n in names)}, int rows) {{",
+        f"VM_KERNEL({kernel}, 128, 1)({parameters}, int rows) {{",
         "  const int row = VM_BLOCK_INDEX(0) * 128 + VM_THREAD;",
         "  const bool inside = row < rows;",
     ]
@@ -145,7 +146,9 @@ def _map_text(
             f"  VM_UNROLL for (int i = 0; i < {words}; i++)",
             f"    vm_load_global<4>(x{i}.words, 4 * i, in{i} + (row * {words} + i) * 4, inside);",
         ]
-    lines += [f"  vm_register<{tag(type_)}, {count}> y{i};" for i, (type_, count) in enumerate(outputs)]
+    lines += [
+        f"  vm_register<{tag(type_)}, {count}> y{i};" for i, (type_, count) in enumerate(outputs)
+    ]
     lines.append(f"  {body}")
     for i, (type_, count) in enumerate(outputs):
         words = -(-oracle.bits_of(type_) * count // 32)
@@ -162,5 +165,13 @@ def run_on_emulator(text: Text, objects: Path, **options) -> None:
     for launch in text.launches:
         for order in text.orders:
             arguments = launch.arguments()
-            run(target, launch.kernel, launch.grid, launch.threads, launch.shared_bytes, arguments, order)
+            run(
+                target,
+                launch.kernel,
+                launch.grid,
+                launch.threads,
+                launch.shared_bytes,
+                arguments,
+                order,
+            )
             launch.check(arguments)

@@ -50,7 +50,18 @@ def half_sources() -> Text:
     text = Text("half_sources")
     for source in ("f16", "bf16"):
         other = "bf16" if source == "f16" else "f16"
-        targets = ["f32", other, "tf32", "f8e4m3", "f8e5m2", "f4e2m1", "f6e3m2", "i8", "u4", "f8e8m0"]
+        targets = [
+            "f32",
+            other,
+            "tf32",
+            "f8e4m3",
+            "f8e5m2",
+            "f4e2m1",
+            "f6e3m2",
+            "i8",
+            "u4",
+            "f8e8m0",
+        ]
         for target in [*targets, "bool", "f64"]:
             add_cast(text, source, target, every_code(source), 16)
         add_cast(text, source, "f8e4m3", every_code(source), 5)
@@ -69,7 +80,18 @@ def around(values: np.ndarray) -> np.ndarray:
 
 
 SPECIAL_F32 = np.array(
-    [0, 1, 0x7FFFFF, 0x800000, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF, 0x3F800000],
+    [
+        0,
+        1,
+        0x7FFFFF,
+        0x800000,
+        0x7F7FFFFF,
+        0x7F800000,
+        0x7F800001,
+        0x7FC00000,
+        0x7FFFFFFF,
+        0x3F800000,
+    ],
     np.uint32,
 )
 
@@ -102,7 +124,22 @@ def f32_sources(mode: str) -> Text:
     """f32 at every boundary of every small float, of the halves and of some integers."""
     text = Text(f"f32_{mode}")
     floats = [*oracle.SMALL_FLOATS, "f16", "bf16", "tf32", "f8e8m0"]
-    integers = ["u1", "i1", "u3", "i4", "u8", "i8", "i16", "u31", "i31", "u32", "i32", "u33", "i64", "u64"]
+    integers = [
+        "u1",
+        "i1",
+        "u3",
+        "i4",
+        "u8",
+        "i8",
+        "i16",
+        "u31",
+        "i31",
+        "u32",
+        "i32",
+        "u33",
+        "i64",
+        "u64",
+    ]
     for target in floats if mode == "ieee" else [*floats, *integers, "bool", "f64"]:
         add_cast(text, "f32", target, boundary_codes(target), 8, mode)
     if mode == "saturate":
@@ -116,21 +153,31 @@ def wide_sources() -> Text:
     """f64 and wide integers, where one rounding must not become two."""
     text = Text("wide_sources")
     rng = np.random.default_rng(2)
-    ties = np.concatenate([boundary_codes(t)[:400] for t in ("f16", "bf16", "f8e4m3", "f4e2m1", "tf32")])
-    middle = ties.view(np.float32).astype(np.float64)
+    ties = np.concatenate(
+        [boundary_codes(t)[:240] for t in ("f16", "bf16", "f8e4m3", "f4e2m1", "tf32")]
+    )
     with np.errstate(all="ignore"):
+        middle = ties.view(np.float32).astype(np.float64)
         doubles = np.concatenate(
             [middle, np.nextafter(middle, np.inf), np.nextafter(middle, -np.inf),
              rng.integers(0, 2**64, 256, dtype=np.uint64).view(np.float64),
              np.ldexp(1 + rng.random(64), rng.integers(-160, 140, 64)),
-             [2.0**128, -(2.0**128), 3.4028235677973366e38, 3.402823567797337e38, 0.5, 1.5, 2.5, -0.5]]
+             [2.0**128, -(2.0**128), 3.4028235677973366e38, 3.402823567797337e38],
+             [0.5, 1.5, 2.5, -0.5]]
         )  # fmt: skip
     codes = doubles.view(np.uint64)
     for target in ("f32", "f16", "bf16", "f8e4m3", "f8e8m0", "i32", "u8", "i64", "u64", "bool"):
         add_cast(text, "f64", target, codes, 4)
     for target in ("f32", "f16"):
         add_cast(text, "f64", target, codes, 4, "ieee")
-    for source, bits in (("i32", 32), ("u32", 32), ("i64", 64), ("u64", 64), ("i16", 16), ("u16", 16)):
+    for source, bits in (
+        ("i32", 32),
+        ("u32", 32),
+        ("i64", 64),
+        ("u64", 64),
+        ("i16", 16),
+        ("u16", 16),
+    ):
         powers = 2 ** np.arange(bits, dtype=np.uint64)
         near = np.concatenate([powers, powers - 1, powers + 1, powers + powers // 2048, ~powers])
         mixed = np.concatenate([near, rng.integers(0, 2**64, 200, dtype=np.uint64)])
@@ -147,15 +194,15 @@ def fast_paths() -> Text:
     """The ways through words give what the general path gives, on random words."""
     text = Text("fast_paths")
     rng = np.random.default_rng(3)
-    for source in [*oracle.SMALL_INTEGERS, *oracle.SMALL_FLOATS]:
+    for number, source in enumerate([*oracle.SMALL_INTEGERS, *oracle.SMALL_FLOATS]):
         bits = oracle.bits_of(source)
-        given = rng.integers(0, 2**bits, (128, 16))
-        for target in ("f16", "bf16"):
+        given = rng.integers(0, 2**bits, (64, 8))
+        for target in ("f16", "bf16") if bits == 8 else (("f16", "bf16")[number % 2],):
             wanted = oracle.cast(source, target, given.reshape(-1)).reshape(given.shape)
             text.map(
                 f"both_{source}_{target}",
-                [Register(source, 16, given)],
-                [(target, 16), (target, 16)],
+                [Register(source, 8, given)],
+                [(target, 8), (target, 8)],
                 "vm_cast(y0, x0); vm_cast_each<vm_overflow_saturate>(y1, x0);",
                 [wanted, wanted],
             )

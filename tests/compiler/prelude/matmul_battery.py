@@ -12,8 +12,8 @@ SHAPES = [(64, 64, 64), (65, 72, 96), (128, 136, 32), (1, 8, 160)]
 
 
 def error_bound(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """How far f32 sums in any order, one rounding (or truncation) for each product, and the rounding
-    to f16 may be off: K units of 2**-22 of the sum of magnitudes, and half a unit of the result."""
+    """How far f32 sums in any order, rounded or truncated at each product, may be off, and then the
+    rounding to f16: K times 2**-22 of the sum of magnitudes, and half a unit of the result."""
     total = np.abs(a.astype(np.float64)) @ np.abs(b.astype(np.float64))
     return total * a.shape[1] * 2.0**-22 + np.abs(a.astype(np.float64) @ b) * 2.0**-11 + 2.0**-25
 

@@ -1,4 +1,4 @@
-"""Registers and memory: slots, views, loads and stores of every size, elements of a few bits, copies."""
+"""Registers and memory: slots, views, accesses of every size, elements of a few bits, copies."""
 
 from __future__ import annotations
 
@@ -47,11 +47,18 @@ def registers() -> Text:
             "y0 = x0; vm_set_code(y0, 6, vm_get_code(x0, 2)); vm_set<3>(y0, vm_get<3>(x0));",
             [set_two],
         )  # fmt: skip
-    for source, count, target, other in (("f6e3m2", 16, "u8", 12), ("u4", 8, "f16", 2), ("u3", 32, "u1", 96), ("f64", 3, "u12", 16), ("i5", 32, "u32", 5)):
+    for source, count, target, other in (
+        ("f6e3m2", 16, "u8", 12),
+        ("u4", 8, "f16", 2),
+        ("u3", 32, "u1", 96),
+        ("f64", 3, "u12", 16),
+        ("i5", 32, "u32", 5),
+    ):
         x = codes(source, 20, count)
+        words = oracle.pack(x, oracle.bits_of(source))
         text.map(
             f"view_{source}_{target}", [Register(source, count, x)], [(target, other)],
-            "vm_view(y0, x0);", [oracle.unpack(oracle.pack(x, oracle.bits_of(source)), oracle.bits_of(target), other)],
+            "vm_view(y0, x0);", [oracle.unpack(words, oracle.bits_of(target), other)],
         )  # fmt: skip
     return text
 
@@ -62,18 +69,23 @@ def accesses() -> Text:
     rng = np.random.default_rng(2)
     caches = ("default", "streaming", "no_allocate", "constant", "constant_stream")
     for size in (1, 2, 4, 8, 16):
+        first = 4 if size >= 4 else 4 + size
+        second = {1: 9, 2: 10}.get(size, 8)
         for number, cache in enumerate(caches):
             store = cache if number < 3 else "default"
             data = rng.integers(0, 256, (64, size), dtype=np.uint8)
             body = f"""
 VM_KERNEL(move_{size}_{cache}, 64, 1)(unsigned char* in, unsigned char* out, int limit) {{
   VM_SHARED(2048);
-  unsigned words[8] = {{0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u}};
-  vm_load_global<{size}, vm_cache_{cache}>(words, {4 if size >= 4 else 4 + size}, in + VM_THREAD * {size}, VM_THREAD < limit);
-  vm_store_shared<{size}>(64 + (63 - VM_THREAD) * {size}, words, {4 if size >= 4 else 4 + size});
+  unsigned words[8];
+  VM_UNROLL for (int i = 0; i < 8; i++) words[i] = 0x01010101u;
+  vm_load_global<{size}, vm_cache_{cache}>(words, {first}, in + VM_THREAD * {size},
+                                           VM_THREAD < limit);
+  vm_store_shared<{size}>(64 + (63 - VM_THREAD) * {size}, words, {first});
   vm_synchronize();
-  vm_load_shared<{size}>(words, {8 if size >= 4 else 9 if size == 1 else 10}, 64 + VM_THREAD * {size}, VM_THREAD != 5);
-  vm_store_global<{size}, vm_cache_{store}>(out + VM_THREAD * {size}, words, {8 if size >= 4 else 9 if size == 1 else 10}, VM_THREAD != 7);
+  vm_load_shared<{size}>(words, {second}, 64 + VM_THREAD * {size}, VM_THREAD != 5);
+  vm_store_global<{size}, vm_cache_{store}>(out + VM_THREAD * {size}, words, {second},
+                                            VM_THREAD != 7);
 }}"""
             wanted = np.where(np.arange(64)[:, None] < 50, data, 0)[::-1].copy()
             wanted[5] = 0
@@ -85,7 +97,9 @@ VM_KERNEL(move_{size}_{cache}, 64, 1)(unsigned char* in, unsigned char* out, int
             def check(after, wanted=wanted):
                 np.testing.assert_array_equal(after[1], wanted)
 
-            text.kernel(body, f"move_{size}_{cache}", arguments, check, threads=64, shared_bytes=2048)
+            text.kernel(
+                body, f"move_{size}_{cache}", arguments, check, threads=64, shared_bytes=2048
+            )
     return text
 
 
@@ -137,7 +151,8 @@ def copies() -> Text:
 VM_KERNEL(copy_{size}, 64, 1)(unsigned char* in, unsigned char* out, int limit) {{
   VM_SHARED(4096);
   for (int stage = 0; stage < 3; stage++) {{
-    vm_copy_async<{size}>(stage * 1024 + VM_THREAD * {size}, in + (stage * 64 + VM_THREAD) * {size}, VM_THREAD < limit);
+    vm_copy_async<{size}>(stage * 1024 + VM_THREAD * {size},
+                          in + (stage * 64 + VM_THREAD) * {size}, VM_THREAD < limit);
     vm_commit_async();
   }}
   for (int stage = 0; stage < 4; stage++) {{
@@ -147,7 +162,8 @@ VM_KERNEL(copy_{size}, 64, 1)(unsigned char* in, unsigned char* out, int limit) 
     vm_load_shared<{size}>(words, 0, stage % 3 * 1024 + (63 - VM_THREAD) * {size});
     vm_store_global<{size}>(out + (stage * 64 + VM_THREAD) * {size}, words, 0);
     vm_synchronize();
-    vm_copy_async<{size}>(stage % 3 * 1024 + VM_THREAD * {size}, in + (3 * 64 + VM_THREAD) * {size}, VM_THREAD < limit && stage == 0);
+    vm_copy_async<{size}>(stage % 3 * 1024 + VM_THREAD * {size},
+                          in + (3 * 64 + VM_THREAD) * {size}, VM_THREAD < limit && stage == 0);
     vm_commit_async();
   }}
 }}"""

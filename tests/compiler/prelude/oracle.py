@@ -1,14 +1,15 @@
 """What casts must give, from tables of exact values: written apart from the prelude and from vm.
 
-A float type's positive values ascend with their codes, so its table is the list of values by code, and
-rounding is finding the middle of two neighbours that a number lies below. All is in float64, where the
-values and the middles of every type here are exact (f32 to f64 pairs go through NumPy's own casts).
+A float type's positive values ascend with their codes, so its table is the list of values by code,
+and rounding is finding the middle of two neighbours that a number lies below. All is in float64,
+where the values and the middles of every type here are exact (f32 to f64 pairs go through NumPy's
+own casts).
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def code_type(name: str) -> np.dtype:
     return np.dtype(np.uint64 if bits_of(name) > 32 else np.uint32)
 
 
-@lru_cache(maxsize=None)
+@cache
 def positive_values(name: str) -> np.ndarray:
     """The finite values from 0 up, by code (without sign and unused bits)."""
     exponent, mantissa, special, _ = format_of(name)
@@ -166,7 +167,7 @@ def cast(source: str, target: str, codes: np.ndarray, mode: str = "saturate") ->
         largest = np.copysign(np.finfo(np.float32).max, near)
         return np.where(clip, largest, near).astype(np.float32).view(np.uint32)
     if x.dtype != np.float64:
-        # A float64 has too few bits for wide integers: what does not fit is joined into its last bit.
+        # Too wide for a float64: what does not fit is joined into its last bit.
         wide = x.astype(object)
         exact = np.array([_to_odd(int(each)) for each in wide.tolist()])
     else:

@@ -19,7 +19,9 @@ def matrices() -> Text:
             data = rng.integers(0, 2**16, (count, 8, 8), dtype=np.uint16)
             shown = data.transpose(0, 2, 1) if transposed else data
             row, column = lanes // 4, 2 * (lanes % 4)
-            wanted = np.stack([shown[:, row, column], shown[:, row, column + 1]], -1).transpose(1, 0, 2)
+            wanted = np.stack([shown[:, row, column], shown[:, row, column + 1]], -1).transpose(
+                1, 0, 2
+            )
             name = f"ldmatrix_{count}_{str(transposed).lower()}"
             body = f"""
 VM_KERNEL({name}, 32, 1)(unsigned char* in, unsigned char* out) {{
@@ -30,7 +32,8 @@ VM_KERNEL({name}, 32, 1)(unsigned char* in, unsigned char* out) {{
     vm_store_shared<16>(VM_THREAD * 32, words, 0);
   }}
   vm_synchronize();
-  vm_ldmatrix<{count}, {str(transposed).lower()}>(words, VM_THREAD < {8 * count} ? VM_THREAD * 32 : 0);
+  const unsigned row = VM_THREAD < {8 * count} ? VM_THREAD * 32 : 0;
+  vm_ldmatrix<{count}, {str(transposed).lower()}>(words, row);
   VM_UNROLL for (int i = 0; i < {count}; i++)
     vm_store_global<4>(out + (VM_THREAD * {count} + i) * 4, words, 4 * i);
 }}"""
@@ -80,7 +83,8 @@ VM_KERNEL({name}, 32, 1)(unsigned char* in, unsigned char* out) {{
   unsigned words[4];
   VM_UNROLL for (int i = 0; i < {count}; i++)
     vm_load_global<4>(words, 4 * i, in + (VM_THREAD * {count} + i) * 4);
-  vm_stmatrix<{count}, {str(transposed).lower()}>(VM_THREAD < {8 * count} ? VM_THREAD * 32 : 0, words);
+  const unsigned row = VM_THREAD < {8 * count} ? VM_THREAD * 32 : 0;
+  vm_stmatrix<{count}, {str(transposed).lower()}>(row, words);
   vm_synchronize();
   if (VM_THREAD < {8 * count}) {{
     vm_load_shared<16>(words, 0, VM_THREAD * 32);
@@ -99,7 +103,7 @@ VM_KERNEL({name}, 32, 1)(unsigned char* in, unsigned char* out) {{
 
 
 def fragment(matrix: np.ndarray, bits: int, operand: str) -> np.ndarray:
-    """The words of each lane, by the tables of PTX ISA 9.0, section 9.7.15.5, element by element."""
+    """The words of each lane, by the tables of PTX ISA 9.0, section 9.7.15.5."""
     size = 32 // bits
     lanes = []
     for lane in range(32):
@@ -131,7 +135,7 @@ F8_SHAPES = [(32, a, b, "f32") for a in ("f8e4m3", "f8e5m2") for b in ("f8e4m3",
 
 
 def products(name: str, shapes: list, least: int) -> Text:
-    """Small whole numbers, whose products any order of summation gives exactly; a wrapping sum too."""
+    """Small whole numbers, which any order of summation adds exactly; a wrapping sum too."""
     text = Text(name, least=least)
     rng = np.random.default_rng(3)
     for k, a, b, c in shapes:
@@ -144,7 +148,9 @@ def products(name: str, shapes: list, least: int) -> Text:
 
         def coded(type_, numbers):
             if oracle.is_integer(type_):
-                return oracle.encode_integer(type_, numbers.reshape(-1), "wrap").reshape(numbers.shape)
+                return oracle.encode_integer(type_, numbers.reshape(-1), "wrap").reshape(
+                    numbers.shape
+                )
             if type_ == "f32":
                 return numbers.astype(np.float32).view(np.uint32)
             return oracle.encode_float(type_, numbers.astype(np.float64), "saturate", False)
@@ -198,9 +204,11 @@ def exchange(width: int) -> Text:
 VM_KERNEL(shuffle_{number}, {threads}, 1)(unsigned char* in, unsigned char* out) {{
   vm_register<vm_f16, 6> x;
   vm_register<vm_f16, 6> y;
-  VM_UNROLL for (int i = 0; i < 3; i++) vm_load_global<4>(x.words, 4 * i, in + VM_THREAD * 12 + 4 * i);
+  VM_UNROLL for (int i = 0; i < 3; i++)
+    vm_load_global<4>(x.words, 4 * i, in + VM_THREAD * 12 + 4 * i);
   {call};
-  VM_UNROLL for (int i = 0; i < 3; i++) vm_store_global<4>(out + VM_THREAD * 12 + 4 * i, y.words, 4 * i);
+  VM_UNROLL for (int i = 0; i < 3; i++)
+    vm_store_global<4>(out + VM_THREAD * 12 + 4 * i, y.words, 4 * i);
 }}"""
 
         def check(after, source=source):
@@ -218,7 +226,8 @@ VM_KERNEL(votes, {threads}, 1)(unsigned char* in, unsigned char* out) {{
   const bool any = vm_any(value == 0);
   const bool every = vm_all(value > 0);
   const unsigned words[3] = {{(unsigned)ballot, (unsigned)(ballot >> 32), any * 2u + every}};
-  VM_UNROLL for (int i = 0; i < 3; i++) vm_store_global<4>(out + VM_THREAD * 12 + 4 * i, words, 4 * i);
+  VM_UNROLL for (int i = 0; i < 3; i++)
+    vm_store_global<4>(out + VM_THREAD * 12 + 4 * i, words, 4 * i);
 }}"""
     x[width + 3, 0] = 0
     bits = (x[:, 0] % 3 == 0).reshape(2, width) << np.arange(width, dtype=np.uint64)
@@ -241,7 +250,15 @@ def atomics() -> Text:
         "add": np.add.reduce, "min": np.minimum.reduce, "max": np.maximum.reduce,
         "and": np.bitwise_and.reduce, "or": np.bitwise_or.reduce, "xor": np.bitwise_xor.reduce,
     }  # fmt: skip
-    numpy_types = {"i32": np.int32, "u32": np.uint32, "i64": np.int64, "u64": np.uint64, "f32": np.float32, "f64": np.float64, "f16": np.float16}
+    numpy_types = {
+        "i32": np.int32,
+        "u32": np.uint32,
+        "i64": np.int64,
+        "u64": np.uint64,
+        "f32": np.float32,
+        "f64": np.float64,
+        "f16": np.float16,
+    }
     rng = np.random.default_rng(5)
     for type_, kind in numpy_types.items():
         operations = list(combine) if type_[0] in "iu" else ["add", "min", "max"]
@@ -365,7 +382,7 @@ VM_KERNEL(turns, 32, 1)(unsigned char* turn, unsigned char* log) {
   if (VM_THREAD == 0) vm_wait_for((const unsigned*)turn, block);
   vm_synchronize();
   vm_register<vm_i32, 1> x;
-  vm_load_global<4>(x.words, 0, log + (block == 0 ? 0 : block - 1) * 128 + VM_THREAD * 4, block > 0);
+  vm_load_global<4>(x.words, 0, log + (block - 1) * 128 + VM_THREAD * 4, block > 0);
   vm_set<0>(x, vm_get<0>(x) + block + VM_THREAD);
   vm_store_global<4>(log + block * 128 + VM_THREAD * 4, x.words, 0);
   vm_fence_device();
