@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vm.command_line.check import diagnose
+from vm.isa.error_codes import CODES
+from vm.isa.explanations.explanation import CHECK, RUN
 
 WRONG = """vm 1
 
@@ -73,3 +83,53 @@ def test_a_file_that_is_no_text(vm, tmp_path):
     outcome = vm("check", path)
     assert outcome.status == 1
     assert "error[E0801]" in outcome.errors
+
+
+TEXTS = [
+    *(path.read_text() for path in sorted((Path(__file__).parents[2] / "programs").glob("*.vm"))),
+    *(each.example for each in CODES.values() if each.kind in (CHECK, RUN)),
+]
+TOKENS = [
+    re.findall(r"[A-Za-z_]\w*|\d[\w.]*|\+:|:=|[<>=!]=|\s+|.", re.sub(r"#[^\n]*", "", text))
+    for text in TEXTS
+]
+WORDS = [
+    *sorted({word for text in TOKENS for word in text if not word.isspace()}),
+    *("0", "-1", "1.5", "nan", "inf", "true", '"s"', "i64", "f8e4m3", "9999999999", "[]", "item"),
+]
+
+
+@given(data=st.data())
+@settings(max_examples=400, deadline=None)
+def test_no_text_gets_anything_but_diagnostics(data, tmp_path_factory):
+    """Our own programs with words changed, moved and left out: nearer to mistakes than noise is."""
+    text = list(data.draw(st.sampled_from(TOKENS)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(text) - 1))
+        match data.draw(st.integers(0, 2)):
+            case 0:
+                text[place] = data.draw(st.sampled_from(WORDS))
+            case 1 if len(text) > 3:
+                del text[place : place + data.draw(st.integers(1, 3))]
+            case _:
+                text.insert(place, data.draw(st.sampled_from(WORDS)))
+        text = text or [""]
+    path = tmp_path_factory.mktemp("changed") / "changed.vm"
+    path.write_text("".join(text))
+    for diagnostic in diagnose(path):
+        assert diagnostic.code in CODES
+        assert diagnostic.render()
+
+
+@pytest.mark.parametrize("extent", ['"s"', "1.5", "N - 40", "true"])
+def test_results_without_a_shape_are_refused(extent, vm, tmp_path):
+    path = tmp_path / "shape.vm"
+    path.write_text(
+        f"vm 1\nprogram p(A: global(f32)[N], C: out(global(f32))[{extent}])\n"
+        "  grid (1) threads 32\n{\n"
+        "  synchronize()\n}\ncase main(N=32) {\n  A = zeros(f32, [N])\n  expect(p(A), A)\n}\n"
+    )
+    for command in ("check", "run"):
+        outcome = vm(command, path)
+        assert outcome.status == 1
+        assert re.search(r"error\[E0(303|203)\]", outcome.errors)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from vm.isa.instruction import nearest
 from vm.isa.kernel import static_syntax
 from vm.isa.printer import format_expression
 from vm.isa.program import Module, Program
+from vm.isa.recursion import deep_walk
 from vm.isa.static import Environment, NotStatic, evaluate
 from vm.isa.tensor import Tensor
 from vm.runtime import bounds
@@ -104,7 +106,8 @@ def run_case(
     result = CaseResult(case.name, executor)
     started = time.perf_counter()
     try:
-        _Run(module, case, result, settings or {}, inputs or {}, executor, output).walk()
+        with deep_walk(case.origin):
+            _Run(module, case, result, settings or {}, inputs or {}, executor, output).walk()
     except VmError as error:
         result.fault = error
     except MemoryError:
@@ -120,7 +123,8 @@ def check_case(module: Module, case: syntax.Case) -> VmError | None:
     """The first mistake in a case that can be known without running it."""
     result = CaseResult(case.name, "")
     try:
-        _Run(module, case, result, {}, {}, None, print).walk()
+        with deep_walk(case.origin):
+            _Run(module, case, result, {}, {}, None, print).walk()
     except VmError as error:
         return error
     return None
@@ -334,7 +338,7 @@ class _Run:
                 fix="compare tensors of one shape",
             )  # fmt: skip
         if self.executor is not None:
-            what = format_expression(call.arguments[0])
+            what = shorten(format_expression(call.arguments[0]), 60, placeholder=" ...")
             self.result.expectations.append(compare(what, got, want, bound, call.origin))
 
     def _bound(self, node: syntax.Expression) -> Any:

@@ -61,8 +61,16 @@ class Signature:
         return evaluate(expression, environment)
 
     def shape(self, name: str, values: Mapping[str, Any]) -> tuple[int, ...]:
-        """The shape of a parameter with the sizes known."""
-        return tuple(self.evaluate(extent, values) for extent in self.types[name].shape)
+        """The shape of a parameter with the sizes known; raises E0303 where it is none."""
+        extents = tuple(self.evaluate(extent, values) for extent in self.types[name].shape)
+        for extent, expression in zip(extents, self.types[name].shape, strict=True):
+            if not isinstance(extent, int) or isinstance(extent, bool) or extent < 0:
+                raise fail(
+                    "E0303", f"`{name}` of `{self.program.name}` has an extent of {extent}",
+                    getattr(expression, "origin", self.program.definition.origin), "here",
+                    fix="call it with sizes that make it a whole number from 0 up",
+                )  # fmt: skip
+        return extents
 
 
 def _access(type_: Type) -> str:
