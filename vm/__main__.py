@@ -23,6 +23,7 @@ COMMANDS = {
     "compile": "show what a program becomes",
     "explain": "what an error means and how to repair it",
     "layout": "show what a layout expression stands for",
+    "test": "run conformance tests and count what passed",
     "doctor": "what this machine can run, and what is missing",
 }
 
