@@ -108,8 +108,12 @@ class Machine:
         self.instructions = 0
         self.turns_left = self.maximum_turns = maximum_turns
         groups = [s for s in control.walk(kernel.body) if isinstance(s, control.Group)]
-        self.group_slots = {group: slot for slot, group in enumerate(groups, 1)}
-        self.races.groups = len(groups) + 1
+        # Component 0 of a block's clocks is the block itself; each copy of a group has its own.
+        self.group_slots: dict[control.Group, int] = {}
+        self.races.groups = 1
+        for group in groups:
+            self.group_slots[group] = self.races.groups
+            self.races.groups += group.copies
 
     def run(self, values: dict[Any, Any]) -> None:
         """Runs the blocks one after another; a block that waits for others makes room for them."""

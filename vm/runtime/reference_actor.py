@@ -1,7 +1,8 @@
 """Actors of the reference machine: a block, or a group of its threads, that runs statements.
 
 An `Actor` is the `machine` that the instructions' `run` methods see. It computes on registers and
-hands accesses of memory on to reference_access.py.
+hands accesses of memory on: by tiles to
+reference_tiles.py, by bytes to reference_bytes.py, asynchronous ones to reference_copies.py.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from vm.isa import control
 from vm.isa.instruction import Instruction
 from vm.isa.types import Immediate, Value
 from vm.runtime.races import Clock, Shadow
-from vm.runtime.reference_access import Accesses
+from vm.runtime.reference_access import Checks
 from vm.runtime.reference_arguments import rounded_number
+from vm.runtime.reference_bytes import ByteAccesses, new_shared_memory
+from vm.runtime.reference_copies import Copies
 from vm.runtime.reference_memory import Buffer, MemoryTensor, contiguous_strides
+from vm.runtime.reference_tiles import TileAccesses
 
 if TYPE_CHECKING:
     from vm.runtime.reference import Machine
@@ -58,11 +62,17 @@ class Block:
         self.meetings: dict[int, Meeting] = {}
         self.ended: list[Clock] = []
         self.allocations: dict[tuple[int, Value], MemoryTensor] = {}
-        self.allocated_bytes = 0
+        self._shared_memory: Buffer | None = None
         self.name = machine.block_name(number)
         kernel = machine.kernel
         clock = machine.races.start(self.slot_of(0))
         self.actors = [Actor(self, None, clock, dict(values), kernel.body)]
+
+    def shared_memory(self) -> Buffer:
+        """The block's shared memory as machine instructions address it."""
+        if self._shared_memory is None:
+            self._shared_memory = new_shared_memory(self.machine.kernel, self.machine.checks)
+        return self._shared_memory
 
     def slot_of(self, group: int) -> int:
         """The component of clocks that belongs to a group of this block; 0 is the block itself."""
@@ -78,14 +88,21 @@ class Block:
     def describe(self, slot: int) -> str:
         """The block and group that a component of clocks belongs to."""
         number, group = divmod(slot, self.machine.races.groups)
-        names = {at: each.name for each, at in self.machine.group_slots.items()}
-        shown = f"group `{names[group]}`" if group else "the block"
+        shown = "the block"
+        for each, first in self.machine.group_slots.items():
+            if first <= group < first + each.copies:
+                shown = group_name(each, group - first)
         if number == self.number:
             return shown if group else "this block"
         return f"{shown + ' of ' if group else ''}{self.machine.block_name(number)}"
 
 
-class Actor(Accesses):
+def group_name(group: control.Group, index: int) -> str:
+    """A group, or one of its copies, for messages."""
+    return f"group `{group.name}`" + (f" number {index}" if group.copies > 1 else "")
+
+
+class Actor:
     """A block, or a group of its threads, as the `run` methods of instructions see it."""
 
     def __init__(
@@ -95,14 +112,18 @@ class Actor(Accesses):
         clock: Clock,
         registers: dict[Any, Any],
         body: Sequence[Instruction],
+        group_index: int = 0,
     ):
-        super().__init__(block.machine.races, block.machine.effects, clock, registers)
+        self.clock = clock
+        self.registers = registers
+        self.allocated: list[MemoryTensor] = []
         self.block = block
         self.machine = block.machine
         self.block_index = block.index
         self.grid = block.machine.grid
         self.group = group
-        self.name = f"group `{group.name}`" if group is not None else "the block"
+        self.group_index = group_index
+        self.name = group_name(group, group_index) if group is not None else "the block"
         self.body = body
         self.has_ended = False
         self.waits_at: Instruction | None = None
@@ -111,7 +132,24 @@ class Actor(Accesses):
         self._ready: Callable[[], bool] | None = None
         self._turns = 0
         self._constants: dict[tuple[Any, str], Any] = {}
+        self._give_memory()
         self.generator = self._run()
+
+    def _give_memory(self) -> None:
+        """What instructions ask of memory."""
+        checks = Checks(self)
+        tiles = TileAccesses(self, checks)
+        self.read, self.write = tiles.read, tiles.write
+        self.gather, self.scatter, self.atomic = tiles.gather, tiles.scatter, tiles.atomic
+        self.global_view = tiles.global_view
+        self.copies = copies = Copies(self, checks, tiles)
+        self.copy_async, self.commit_async = copies.copy_async, copies.commit_async
+        self.wait_async = copies.wait_async
+        by_bytes = ByteAccesses(self, checks, copies)
+        self.load_bytes, self.store_bytes = by_bytes.load_bytes, by_bytes.store_bytes
+        self.load_bits, self.store_bits = by_bytes.load_bits, by_bytes.store_bits
+        self.copy_bytes_async = by_bytes.copy_bytes_async
+        self.atomic_bytes = by_bytes.atomic_bytes
 
     def _run(self) -> Generator[Any, None, None]:
         try:
@@ -193,10 +231,11 @@ class Actor(Accesses):
         children = [
             Actor(
                 block, group,
-                races.fork(self.clock, block.slot_of(self.machine.group_slots[group])),
-                dict(self.registers), group.body,
+                races.fork(self.clock, block.slot_of(self.machine.group_slots[group] + index)),
+                dict(self.registers), group.body, index,
             )
             for group in groups
+            for index in range(group.copies)
         ]  # fmt: skip
         block.actors += children
         yield from self._wait(
@@ -227,7 +266,7 @@ class Actor(Accesses):
     # --- meeting others ---
     def synchronize(self, instruction: Instruction) -> Generator[Any, None, None]:
         """The threads of this group have met; outside groups those of the whole block have."""
-        self.stir()
+        self.copies.stir()
         ended = None
         if self.group is None:
             ended, self.block.ended = self.block.ended, []
@@ -236,7 +275,7 @@ class Actor(Accesses):
         yield
 
     def barrier(self, instruction: Any) -> Generator[Any, None, None]:
-        self.stir()
+        self.copies.stir()
         block = self.block
         meeting = block.meetings.setdefault(instruction.id, Meeting(instruction))
         first = meeting.instruction
@@ -292,8 +331,8 @@ class Actor(Accesses):
         if statements is self.machine.kernel.body:
             return
         for tensor in ended:
-            for copy in self.copies():
-                if copy.target.buffer is tensor.buffer:
+            for copy in self.copies.under_way():
+                if copy.target.tensor.buffer is tensor.buffer:
                     raise self.trap(
                         "E0604", f"`{tensor.buffer.name}` ends while a copy to it is on its way",
                         copy.instruction, "target", "this copy is not waited for",
