@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
 import pytest
 
 import vm
+from vm.command_line import compile as compile_command
 from vm.command_line.check import diagnose
 from vm.errors import Diagnostic, Origin, VmError
 from vm.isa.error_codes import CODES, FAMILIES, explanation
-from vm.isa.explanations.explanation import CHECK, PYTHON, RUN
+from vm.isa.explanations.explanation import CHECK, COMPILE, PYTHON, RUN
 from vm.isa.program import parse
 from vm.runtime.cases import run_case
 
@@ -71,6 +73,18 @@ def test_an_example_faults_with_its_code_when_it_runs(code, tmp_path):
     fault = run_case(module, module.cases["main"]).fault
     assert fault is not None
     hold_to(code, list(fault.diagnostics))
+
+
+@pytest.mark.parametrize("code", of_kind(COMPILE))
+def test_an_example_is_refused_with_its_code_when_it_is_compiled(code, tmp_path):
+    path = tmp_path / "example.vm"
+    path.write_text(CODES[code].example, encoding="utf-8")
+    assert diagnose(path) == []
+    parser = argparse.ArgumentParser()
+    compile_command.configure(parser)
+    with pytest.raises(VmError) as raised:
+        compile_command.run(parser.parse_args([str(path), "--target", "sm_80", "--emit", "source"]))
+    hold_to(code, list(raised.value.diagnostics))
 
 
 @pytest.mark.parametrize("code", of_kind(PYTHON))

@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vm.errors import fail
-from vm.isa.explanations import cases, devices, files, layouts, resources, text, traps, types
+from vm.isa.explanations import (
+    cases,
+    devices,
+    files,
+    layouts,
+    resources,
+    targets,
+    text,
+    traps,
+    types,
+)
 from vm.isa.explanations.explanation import Explanation
 from vm.isa.instruction import nearest
 
@@ -22,11 +32,12 @@ FAMILIES = {
     "E06": "missing synchronization",
     "E07": "cases",
     "E08": "files, the command line and devices",
+    "E09": "what a target can do",
 }
 
 CODES: Mapping[str, Explanation] = {
     each.code: each
-    for table in (text, types, layouts, resources, traps, cases, files, devices)
+    for table in (text, types, layouts, resources, traps, cases, files, devices, targets)
     for each in table.EXPLANATIONS
 }
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CHECK, RUN, COMMAND, PYTHON = "check", "run", "command", "python"
+CHECK, RUN, COMPILE, COMMAND, PYTHON = "check", "run", "compile", "command", "python"
 
 
 @dataclass(frozen=True)
 class Explanation:
     """What a code means.
 
-    `example` is a whole `.vm` file that shows it when checked (`kind` CHECK) or run (RUN), a
-    command line (COMMAND) or Python (PYTHON). `at` is the part of the example that the message
-    points at; empty where it points at no place in a file.
+    `example` is a whole `.vm` file that shows it when checked (`kind` CHECK), run (RUN) or
+    compiled for sm_80 (COMPILE), a command line (COMMAND) or Python (PYTHON). `at` is the part of
+    the example that the message points at; empty where it points at no place in a file.
     """
 
     code: str

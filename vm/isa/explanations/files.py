@@ -67,4 +67,9 @@ EXPLANATIONS = (
         "The case or program named does not exist, or there are several and one is needed.",
         "vm run programs/vector_add.vm --case mian", "Choose one that the message lists.",
     ),
+    _command(
+        "E0810", "a pass that does not exist",
+        "`vm compile --after` takes the name of a pass of the compiler.",
+        "vm compile programs/vector_add.vm --after slection", "Name one that the message lists.",
+    ),
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vm.isa.explanations.explanation import Explanation, program
+from vm.isa.explanations.explanation import PYTHON, Explanation, program
 
 EXPLANATIONS = (
     Explanation(
@@ -72,5 +72,13 @@ EXPLANATIONS = (
         "dot(a, b)",
         "Use tiles that are multiples of the fragment, or cast both operands to a pair of dtypes "
         "that the message lists.",
+    ),
+    Explanation(
+        "E0313", "a tensor that is needed in two layouts",
+        "Where compiling was told to exchange no data between threads on its own, every tensor "
+        "must be made in the layout in which it is used.",
+        "from vm.compiler.layouts import infer_layouts\n"
+        "infer_layouts(kernel, relayouts=False)  # x is made in one layout and used in another",
+        "", "Write relayout(x, layout) where you want it, or give both sides one layout.", PYTHON,
     ),
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vm.isa.explanations.explanation import Explanation, program
+from vm.isa.explanations.explanation import COMPILE, Explanation, program
 
 EXPLANATIONS = (
     Explanation(
@@ -29,5 +29,16 @@ EXPLANATIONS = (
         "E0404", "a barrier that does not exist",
         "Named barriers have ids 1 to 15 and count at least the warps of the group that comes.",
         program("barrier(16, 1)"), "16", "Use an id from 1 to 15.",
+    ),
+    Explanation(
+        "E0405", "more shared memory than there is",
+        "The tensors in shared memory that live at the same time, and what the compiler needs to "
+        "exchange data between threads, are more than a block of the target has.",
+        program("s = shared_alloc(f32, [50000])", "store(s[0 +: 32], load(A[0 +: 32]))",
+                "synchronize()", "store(C[0 +: 32], load(s[0 +: 32]))"),
+        "shared_alloc(f32, [50000])",
+        "Use smaller tiles or fewer stages, or free tensors early by allocating them in inner "
+        "blocks.",
+        COMPILE,
     ),
 )  # fmt: skip

@@ -87,6 +87,14 @@ EXPLANATIONS = (
         "Take it from values that are the same in every thread, or reduce them to one.",
     ),
     _run(
+        "E0511", "an access at a byte that is not aligned",
+        "Machine instructions move 1 to 16 bytes, which begin at a multiple of their number.",
+        ("x = fill(0.0, f32, [64], layout=spatial(64))",
+         "at = cast(iota(i32, [64], layout=spatial(64)), i64) * 2",
+         "store(C[0 +: 64], nv.load_global(x, A, at))"), "nv.load_global(x, A, at)",
+        "Begin at a multiple, or move fewer bytes at a time.",
+    ),
+    _run(
         "E0601", "a race",
         "Two instructions touch the same element, one of them writes it, and nothing orders them: "
         "the threads of a block run apart, and only a barrier makes what one did seen by others.",
