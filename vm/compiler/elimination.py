@@ -8,6 +8,8 @@ variables are fixed one by one at the choice that looks best, until it is.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import prod
 
 import numpy as np
 
@@ -28,84 +30,108 @@ class Costs:
 
 
 def cheapest(costs: Costs) -> tuple[float, list[int]]:
-    """The least total and the choices that give it: of equal ones, those that come first.
+    """The least total and the choices that give it.
+
+    Where several do, each variable takes its first choice among them, the last to go first.
 
     The total is infinite where every way is forbidden; the choices then mean nothing.
     """
-    tables = dict(enumerate(costs.tables))
-    of: list[set[int]] = [set() for _ in costs.counts]
-    for number, (variables, _) in tables.items():
-        for variable in variables:
-            of[variable].add(number)
-    left = set(range(len(costs.counts)))
-    fresh = len(tables)
-    steps: list[tuple[int, tuple[int, ...], np.ndarray]] = []
-    total = 0.0
+    elimination = _Elimination(costs)
+    elimination.run()
+    return elimination.total, elimination.choices()
 
-    def neighbours(variable: int) -> tuple[int, ...]:
-        around = {v for number in of[variable] for v in tables[number][0]}
-        return tuple(sorted(around - {variable}))
 
-    sizes: dict[int, int] = {}
+class _Elimination:
+    """The tables that are left, and what was decided about the variables that are gone."""
 
-    def measure(variable: int) -> None:
-        size = costs.counts[variable]
-        for other in neighbours(variable):
-            size *= costs.counts[other]
-        sizes[variable] = size
+    def __init__(self, costs: Costs):
+        self.counts = costs.counts
+        self.tables = dict(enumerate(costs.tables))
+        self.of: list[set[int]] = [set() for _ in costs.counts]
+        for number, (variables, _) in self.tables.items():
+            for variable in variables:
+                self.of[variable].add(number)
+        self.fresh = len(self.tables)
+        self.total = 0.0
+        # For each variable that is gone: the others that its best choice depends on, and that.
+        self.steps: list[tuple[int, tuple[int, ...], np.ndarray]] = []
+        self.left = set(range(len(costs.counts)))
+        self.sizes: dict[int, int] = {}
+        self.queue: list[tuple[int, int]] = []
+        for variable in sorted(self.left):
+            self._measure(variable)
 
-    for variable in left:
-        measure(variable)
-    while left:
-        variable = min(left, key=lambda v: (sizes[v], v))
-        around = neighbours(variable)
-        if sizes[variable] > LARGEST_TABLE:
-            variable = max(left, key=lambda v: (len(neighbours(v)), sizes[v], -v))
-            around = neighbours(variable)
-            self_cost = np.zeros(costs.counts[variable])
-            for number in of[variable]:
-                names, table = tables[number]
-                others = tuple(i for i, name in enumerate(names) if name != variable)
-                self_cost = self_cost + (table.min(axis=others) if others else table)
-            choice = int(self_cost.argmin())
-            steps.append((variable, (), np.array(choice)))
-            for number in sorted(of[variable]):
-                names, table = tables.pop(number)
-                rest = tuple(name for name in names if name != variable)
-                cut = np.take(table, choice, axis=names.index(variable))
-                for name in rest:
-                    of[name].discard(number)
-                if rest:
-                    tables[fresh] = rest, cut
-                    for name in rest:
-                        of[name].add(fresh)
-                    fresh += 1
-                else:
-                    total += float(cut)
-        else:
-            scope = (*around, variable)
-            joined = np.zeros(tuple(costs.counts[v] for v in scope))
-            for number in sorted(of[variable]):
-                names, table = tables.pop(number)
-                for name in names:
-                    of[name].discard(number)
-                order = sorted(range(len(names)), key=lambda i, n=names: scope.index(n[i]))
-                present = {names[i] for i in order}
-                shape = [costs.counts[v] if v in present else 1 for v in scope]
-                joined = joined + table.transpose(order).reshape(shape)
-            steps.append((variable, around, joined.argmin(axis=-1)))
-            reduced = joined.min(axis=-1)
-            if around:
-                tables[fresh] = around, reduced
-                for name in around:
-                    of[name].add(fresh)
-                fresh += 1
+    def run(self) -> None:
+        """Takes the variables one by one, that of the smallest table first."""
+        while self.left:
+            size, variable = heappop(self.queue)
+            if variable not in self.left or size != self.sizes[variable]:
+                continue  # measured again since
+            if size > LARGEST_TABLE:
+                heappush(self.queue, (size, variable))
+                variable = max(self.left, key=lambda v: (len(self._around(v)), -v))
+            around = self._around(variable)
+            tables = [self._take(number) for number in sorted(self.of[variable])]
+            if size > LARGEST_TABLE:
+                self._fix(variable, tables)
             else:
-                total += float(reduced)
-        left.remove(variable)
-        for other in around:
-            measure(other)
-    choices = [0] * len(costs.counts)
-    for variable, around, best in reversed(steps):
-        choices[variable] = int(best[tuple(choices[v] for v in around)])
-    return total, choices
+                self._minimize(variable, around, tables)
+            self.left.remove(variable)
+            for other in around:
+                self._measure(other)
+
+    def choices(self) -> list[int]:
+        """The best choice of each variable, from the last that went to the first."""
+        result = [0] * len(self.counts)
+        for variable, around, best in reversed(self.steps):
+            result[variable] = int(best[tuple(result[v] for v in around)])
+        return result
+
+    def _around(self, variable: int) -> tuple[int, ...]:
+        found = {v for number in self.of[variable] for v in self.tables[number][0]}
+        return tuple(sorted(found - {variable}))
+
+    def _measure(self, variable: int) -> None:
+        """Notes how large the table would be if the variable went now."""
+        size = self.counts[variable] * prod(self.counts[v] for v in self._around(variable))
+        if self.sizes.get(variable) != size:
+            self.sizes[variable] = size
+            heappush(self.queue, (size, variable))
+
+    def _take(self, number: int) -> tuple[tuple[int, ...], np.ndarray]:
+        names, table = self.tables.pop(number)
+        for name in names:
+            self.of[name].discard(number)
+        return names, table
+
+    def _put(self, names: tuple[int, ...], table: np.ndarray) -> None:
+        if not names:
+            self.total += float(table)
+            return
+        self.tables[self.fresh] = names, table
+        for name in names:
+            self.of[name].add(self.fresh)
+        self.fresh += 1
+
+    def _minimize(self, variable: int, around: tuple[int, ...], tables: list) -> None:
+        """Replaces the tables of a variable by one of the least costs over its choices."""
+        scope = (*around, variable)
+        place = {name: axis for axis, name in enumerate(scope)}
+        joined = np.zeros(tuple(self.counts[v] for v in scope))
+        for names, table in tables:
+            order = sorted(range(len(names)), key=lambda i, names=names: place[names[i]])
+            shape = [self.counts[v] if v in names else 1 for v in scope]
+            joined = joined + table.transpose(order).reshape(shape)
+        self.steps.append((variable, around, joined.argmin(axis=-1)))
+        self._put(around, joined.min(axis=-1))
+
+    def _fix(self, variable: int, tables: list) -> None:
+        """Gives a variable the choice that is best if all others follow it."""
+        own = np.zeros(self.counts[variable])
+        for names, table in tables:
+            own = own + table.min(axis=tuple(i for i, n in enumerate(names) if n != variable))
+        choice = int(own.argmin())
+        self.steps.append((variable, (), np.array(choice)))
+        for names, table in tables:
+            rest = tuple(name for name in names if name != variable)
+            self._put(rest, np.take(table, choice, axis=names.index(variable)))

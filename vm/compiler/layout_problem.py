@@ -17,6 +17,7 @@ import numpy as np
 
 from vm.compiler import layout_costs
 from vm.compiler.elimination import Costs, cheapest
+from vm.compiler.layout_candidates import contiguous, default_layouts, wide_layouts
 from vm.errors import Origin, fail
 from vm.isa import control
 from vm.isa.instruction import Instruction, Operand, Scope
@@ -24,13 +25,13 @@ from vm.isa.kernel import Kernel
 from vm.isa.layout_constraints import SAME, Given, LayoutConstraint, Relation, Working
 from vm.isa.matrix import Dot
 from vm.isa.types import RegisterType, Tile, Value
-from vm.layouts import DotLayout, LayoutError, RegisterLayout, default_layout, local, replicated
+from vm.layouts import DotLayout, LayoutError, RegisterLayout, local, replicated
 
 # Candidates of one instruction or variable; the closest to the strongest anchors come first.
 MOST_CANDIDATES = 8
-WIDEST_BITS = 128
 
 GIVEN = "given"
+Loops = tuple[Instruction, ...]
 
 
 @dataclass(eq=False)
@@ -45,9 +46,14 @@ class Node:
     instruction: Instruction
     variable: Value | None
     constraint: LayoutConstraint
-    depth: int
+    loops: tuple[Instruction, ...]
     candidates: dict[Working, tuple[Node, Working] | str] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
+
+    @property
+    def weight(self) -> int:
+        """How often it is taken to run."""
+        return layout_costs.loop_weight(len(self.loops))
 
     @property
     def scope(self) -> Scope:
@@ -63,7 +69,8 @@ class Link:
     """A value between who makes it and who uses it.
 
     `field` is the user's operand, None where it is assigned to a variable. A `loose` link costs as
-    a relayout but needs none, because its user is one.
+    a relayout but needs none, because its user is one. `before` is the outermost loop around the
+    user in which the variable stays the same; a relayout of it can stand before that loop.
     """
 
     producer: Node
@@ -73,12 +80,16 @@ class Link:
     used: Relation
     value: Value
     loose: bool = False
+    before: Instruction | None = None
 
     @property
     def weight(self) -> int:
         """How often a relayout on this link runs: where the value is made, if it stays the same."""
-        made_once = self.producer.variable is None
-        return layout_costs.loop_weight(self.producer.depth if made_once else self.user.depth)
+        if self.producer.variable is None:
+            return self.producer.weight
+        if self.before is not None:
+            return layout_costs.loop_weight(self.user.loops.index(self.before))
+        return self.user.weight
 
     def layouts(self, producer: Working, user: Working) -> tuple[RegisterLayout, RegisterLayout]:
         """What the value has and what it should have."""
@@ -139,23 +150,24 @@ class LayoutProblem:
         self.producers: dict[Value, tuple[Node, Relation]] = {}
         self.of_instruction: dict[Instruction, Node] = {}
         self._queue: deque[tuple[Node, Working]] = deque()
-        self._collect(kernel.body, 0)
+        self._assigned: dict[Value, set[Instruction]] = {}
+        self._collect(kernel.body, ())
         self._connect()
 
     # --- collecting ---
-    def _collect(self, statements: list[Instruction], depth: int) -> None:
+    def _collect(self, statements: list[Instruction], loops: Loops) -> None:
         for instruction in statements:
             if isinstance(instruction, control.Declare):
                 if isinstance(instruction.variable.type, RegisterType):
-                    self._variable(instruction, depth)
+                    self._variable(instruction, loops)
             elif isinstance(instruction, control.Control):
-                inner = depth + isinstance(instruction, (control.For, control.While))
+                is_loop = isinstance(instruction, (control.For, control.While))
                 for block in instruction.blocks():
-                    self._collect(block, inner)
+                    self._collect(block, (*loops, instruction) if is_loop else loops)
             else:
-                self._instruction(instruction, depth)
+                self._instruction(instruction, loops)
 
-    def _variable(self, declaration: control.Declare, depth: int) -> None:
+    def _variable(self, declaration: control.Declare, loops: Loops) -> None:
         variable = declaration.variable
         layout = variable.type.layout
         choices = () if layout is None else (layout,)
@@ -166,25 +178,27 @@ class LayoutProblem:
                 fix=f"give a layout over {declaration.scope.threads} threads",
             )  # fmt: skip
         constraint = LayoutConstraint(variable.type.shape, choices=choices)
-        node = self._node(declaration, variable, constraint, depth)
+        node = self._node(declaration, variable, constraint, loops)
         self.producers[variable] = node, SAME
 
-    def _instruction(self, instruction: Instruction, depth: int) -> None:
+    def _instruction(self, instruction: Instruction, loops: Loops) -> None:
         constraint = instruction.constrain()
         if constraint is None:
             constraint = _as_given(instruction)
             if constraint is None:
                 return
-        node = self._node(instruction, None, constraint, depth)
+        node = self._node(instruction, None, constraint, loops)
         self.of_instruction[instruction] = node
         for value in instruction.results:
+            if value.mutable:
+                self._assigned.setdefault(value, set()).update(loops)
             if value.mutable or not isinstance(value.type, RegisterType):
                 continue
             relation = constraint.result or Given(value.type.layout)
             self.producers[value] = node, relation
 
-    def _node(self, instruction, variable, constraint: LayoutConstraint, depth: int) -> Node:
-        node = Node(len(self.nodes), instruction, variable, constraint, depth)
+    def _node(self, instruction, variable, constraint: LayoutConstraint, loops: Loops) -> Node:
+        node = Node(len(self.nodes), instruction, variable, constraint, loops)
         self.nodes.append(node)
         return node
 
@@ -212,7 +226,12 @@ class LayoutProblem:
                 others=((producer.origin, f"made by {producer.scope.threads} threads"),),
                 fix="store it to shared memory and load it in the group",
             )  # fmt: skip
-        link = Link(producer, produced, user, name, used, value, loose)
+        before = None
+        if producer.variable is not None and name is not None:
+            changed = self._assigned.get(value, set())
+            inside = user.loops[len(producer.loops) :]
+            before = next((loop for loop in inside if loop not in changed), None)
+        link = Link(producer, produced, user, name, used, value, loose, before)
         self.links.append(link)
         producer.links.append(link)
         if user is not producer:
@@ -229,9 +248,17 @@ class LayoutProblem:
         for node in products:
             self._seed(node, node.constraint.choices, node.constraint.reason)
         self._spread()
+        # What is good for one access of a shape is a candidate for the others, so that tensors of
+        # one shape can agree.
+        wide: dict[tuple[tuple[int, ...], Scope], dict[RegisterLayout, str]] = {}
         for node in self.nodes:
-            for layout, reason in wide_layouts(node):
+            for layout, reason in wide_layouts(node.instruction, node.constraint):
                 self._seed(node, (layout,), reason)
+                wide.setdefault((node.constraint.shape, node.scope), {}).setdefault(layout, reason)
+        for node in self.nodes:
+            if node.constraint.accesses is not None or node.constraint.reduces is not None:
+                for layout, reason in wide.get((node.constraint.shape, node.scope), {}).items():
+                    self._seed(node, (layout,), reason)
         self._spread()
         for node in self.nodes:
             if not node.candidates:
@@ -288,8 +315,7 @@ class LayoutProblem:
                     if asked is not None:
                         self._offer(node, asked, (other, working))
         shape, threads = node.constraint.shape, node.scope.threads
-        flat = default_layout((node_elements(node),), threads)
-        for layout in (default_layout(shape, threads), flat.reshape(*shape)):
+        for layout in default_layouts(shape, threads):
             self._offer(node, layout, "nothing else decides: the default")
         if not node.candidates:
             self._offer(node, replicated(threads) * local(*shape), "no other layout fits")
@@ -300,8 +326,7 @@ class LayoutProblem:
         choices = [list(node.candidates) for node in self.nodes]
         costs = Costs([len(each) for each in choices])
         for node, workings in zip(self.nodes, choices, strict=True):
-            weight = layout_costs.loop_weight(node.depth)
-            own = [weight * node_cost(node, working) for working in workings]
+            own = [node.weight * node_cost(node, working) for working in workings]
             costs.add((node.index,), np.array(own, np.float64))
         for link in self.links:
             if link.user is link.producer:
@@ -345,52 +370,6 @@ def _as_given(instruction: Instruction) -> LayoutConstraint | None:
     if not operands and not results:
         return None
     return LayoutConstraint((), operands, None, (GIVEN,), "the instruction gives its layouts")
-
-
-def node_elements(node: Node) -> int:
-    """Elements of the working shape."""
-    return int(np.prod(node.constraint.shape, dtype=np.int64))
-
-
-def contiguous(tile: Tile) -> bool:
-    """Whether neighbours along the last axis of a tile are neighbours in memory."""
-    return bool(tile.extents) and tile.extents[-1] is not None
-
-
-def wide_layouts(node: Node) -> Iterator[tuple[RegisterLayout, str]]:
-    """Layouts that an instruction proposes because they make it cheap."""
-    constraint, scope = node.constraint, node.scope
-    shape = constraint.shape
-    if constraint.accesses is not None and shape:
-        tile: Tile = getattr(node.instruction, constraint.accesses)
-        if tile.base.type.space == "global":
-            vector = max(1, WIDEST_BITS // tile.dtype.bits) if contiguous(tile) else 1
-            yield default_layout(shape, scope.threads, vector), "a wide access of global memory"
-    if constraint.reduces is not None:
-        bits = node.instruction.x.type.dtype.bits
-        layout = reduction_layout(shape, constraint.reduces, scope, max(1, WIDEST_BITS // bits))
-        yield layout, "a reduction within warps"
-
-
-def reduction_layout(
-    shape: tuple[int, ...], axis: int, scope: Scope, vector: int
-) -> RegisterLayout:
-    """A layout in which the threads along `axis` are lanes of one warp.
-
-    Runs of `vector` elements lie along the last axis, as in `default_layout`; warps are spread over
-    the other axes, and copy each other where these are too short.
-    """
-    last = axis == len(shape) - 1
-    run = np.gcd(vector, shape[-1]).item() if last else 1
-    lanes = np.gcd(min(scope.warp_width, scope.threads), shape[axis] // run).item()
-    others = tuple(1 if a == axis else extent for a, extent in enumerate(shape))
-    outer = default_layout(others, scope.threads // lanes, 1 if last else vector)
-
-    def along(extent: int) -> tuple[int, ...]:
-        return tuple(extent if a == axis else 1 for a in range(len(shape)))
-
-    inner = local(*along(shape[axis] // run // lanes)).spatial(*along(lanes)).local(*along(run))
-    return outer * inner
 
 
 def node_cost(node: Node, working: Working) -> int:

@@ -61,7 +61,9 @@ def has_all_layouts(kernel: Kernel) -> bool:
         if isinstance(instruction, control.Declare):
             values = [instruction.variable]
             values = [v for v in values if isinstance(v.type, RegisterType)]
-        if any(value.type.layout is None for value in values):
+        threads = instruction.scope.threads
+        layouts = [value.type.layout for value in values]
+        if any(layout is None or layout.threads != threads for layout in layouts):
             return False
         if working_layout(instruction) is None:
             return False
@@ -157,16 +159,18 @@ class _LayoutWriter(Rewriter):
         self.chosen = solution.chosen
         # Copies of values that stay the same, in the layouts that users ask for.
         self.versions: dict[tuple[Value, RegisterLayout], Value] = {}
-        self.wanted: dict[Value, list[RegisterLayout]] = {}
+        # What to make behind a value that stays the same, or before a loop in which it does.
+        self.wanted: dict[Value | Instruction, dict[tuple[Value, RegisterLayout], None]] = {}
         for link in problem.links:
-            have, want = self._layouts(link)
-            if have != want and not link.loose and link.producer.variable is None and link.field:
-                wanted = self.wanted.setdefault(link.value, [])
-                if want not in wanted:
-                    wanted.append(want)
+            have, want = link.layouts(self.chosen[link.producer], self.chosen[link.user])
+            place = link.value if link.producer.variable is None else link.before
+            if have != want and not link.loose and link.field and place is not None:
+                self.wanted.setdefault(place, {})[link.value, want] = None
 
-    def _layouts(self, link: Link) -> tuple[RegisterLayout, RegisterLayout]:
-        return link.layouts(self.chosen[link.producer], self.chosen[link.user])
+    def _make_versions(self, place: Value | Instruction) -> None:
+        """Appends the relayouts that stand at a place."""
+        for value, want in self.wanted.get(place, ()):
+            self.versions[value, want] = self.emit(Relayout, x=self.values[value], layout=want)
 
     def result_type(self, value: Value) -> Type:
         if not isinstance(value.type, RegisterType):
@@ -177,7 +181,10 @@ class _LayoutWriter(Rewriter):
 
     def rewrite(self, instruction: Instruction) -> None:
         if isinstance(instruction, control.Control):
+            self._make_versions(instruction)
             self.copy(instruction)
+            for value, want in self.wanted.get(instruction, ()):
+                del self.versions[value, want]
             return
         node = self.problem.of_instruction.get(instruction)
         made = shallow.copy(instruction)
@@ -201,9 +208,9 @@ class _LayoutWriter(Rewriter):
         wanted = layout_of(relation, self.chosen[node])
         if new.type.layout == wanted:
             return new
-        if operand.mutable:
-            return self.emit(Relayout, x=new, layout=wanted)
-        return self.versions[operand, wanted]
+        if (operand, wanted) in self.versions:
+            return self.versions[operand, wanted]
+        return self.emit(Relayout, x=new, layout=wanted)
 
     def _write(self, node: Node, instruction: Instruction, made: Instruction) -> None:
         """Appends an instruction with its layout written into it, and gives its results theirs."""
@@ -224,8 +231,7 @@ class _LayoutWriter(Rewriter):
             if value.mutable and result is not self.values[value]:
                 variable = self.values[value]
                 self.emit(Relayout, into=variable, x=result, layout=variable.type.layout)
-            for wanted in self.wanted.get(value, ()) if not value.mutable else ():
-                self.versions[value, wanted] = self.emit(Relayout, x=result, layout=wanted)
+            self._make_versions(value)
 
     def _show_layout(self, node: Node, made: Instruction) -> None:
         """Makes one operand tell the layout of the result where all of them are broadcast."""

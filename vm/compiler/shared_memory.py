@@ -201,6 +201,8 @@ def _access(use: Use, inner: tuple[int, ...], bits: int) -> Access | None:
         if run * bits % 8 or width not in (4, 8, 16):
             return None
         return Access(copies * default_layout(extents, use.threads, run), width, write=True)
+    if use.register.shape != use.tile.shape:
+        return None
     register = copies * use.register.reshape(*extents)
     for form in MATRIX_FORMS if not use.write and bits == 16 else ():
         access = Access(register, matrix=form)
