@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import fields, replace
 
 from hypothesis import strategies as st
 
+from vm.errors import Origin
 from vm.isa import syntax
 from vm.isa.parse import RESERVED
 
@@ -167,3 +169,35 @@ def mutate(text: str, random: random.Random, vocabulary: list[str]) -> str:
         else:
             parts[place] = parts[other] + " " + random.choice(vocabulary)
     return "".join(parts)
+
+
+def expressions_in(text: syntax.Text) -> list[syntax.Expression]:
+    """Every expression of a file."""
+    return [node for node in syntax.walk(text) if isinstance(node, syntax.Expression)]
+
+
+def graft(
+    text: syntax.Text, random: random.Random, pool: list[syntax.Expression]
+) -> syntax.Text:
+    """`text` with one to three of its expressions replaced by its own or some of `pool`."""
+    own = expressions_in(text)
+    chosen = {
+        random.randrange(len(own)): random.choice(random.choice((own, pool)))
+        for _ in range(random.randint(1, 3))
+    }
+    position = -1
+
+    def rebuilt(node: object) -> object:
+        nonlocal position
+        if isinstance(node, tuple):
+            return tuple(rebuilt(part) for part in node)
+        if not hasattr(node, "__dataclass_fields__") or isinstance(node, (Origin, syntax.Trivia)):
+            return node
+        if isinstance(node, syntax.Expression):
+            position += 1
+            if position in chosen:
+                return chosen[position]
+        changes = {field.name: rebuilt(getattr(node, field.name)) for field in fields(node)}
+        return replace(node, **changes)
+
+    return rebuilt(text)

@@ -15,7 +15,7 @@ from vm.isa.dtypes import dtype
 from vm.isa.instruction import Attribute, Instruction, Operand, describe
 from vm.isa.packing import pack_rows, unpack_rows
 from vm.isa.registers import given_layout
-from vm.isa.types import RegisterType, ScalarType, Type
+from vm.isa.types import CONSTANT_DTYPES, Immediate, RegisterType, ScalarType, Type
 from vm.layouts import RegisterLayout, local, spatial
 
 WORD = dtype("u32")
@@ -142,8 +142,9 @@ class Spread(Instruction, opcode="spread"):
     x = Operand("scalar")
 
     def check(self) -> Type:
-        kind = self.dtype_of(self.x)
-        return per_thread(self.scope.threads, kind.name)
+        if isinstance(self.x, Immediate) and self.x.dtype is None:
+            self.give_dtype("x", CONSTANT_DTYPES[type(self.x.value)])
+        return per_thread(self.scope.threads, self.dtype_of(self.x).name)
 
     def run(self, machine: Any) -> np.ndarray:
         return np.full(self.scope.threads, machine.value(self.x), self.x.type.dtype.array)

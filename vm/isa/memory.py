@@ -22,7 +22,6 @@ from vm.isa.types import (
     SharedType,
     Tile,
     Type,
-    Value,
 )
 
 
@@ -112,8 +111,13 @@ class GlobalView(Instruction, opcode="global_view"):
 
     def check(self) -> Type:
         for extent in self.extents:
-            if isinstance(extent, Value) and not extent.type.dtype.is_integer:
-                raise self.refuse("E0205", "an extent is an integer", "extents", describe(extent))
+            constant = isinstance(extent, Immediate)
+            whole = type(extent.value) is int if constant else extent.type.dtype.is_integer
+            if not whole or (constant and extent.value < 0):
+                raise self.refuse(
+                    "E0205", "an extent is a whole number", "extents", f"this is {describe(extent)}",
+                    fix="write a number such as 64, or an integer scalar",
+                )  # fmt: skip
         if not self.extents:
             raise self.refuse(
                 "E0209", "a view has a shape", None, "no extents",

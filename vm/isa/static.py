@@ -147,27 +147,28 @@ def operate(node: syntax.Operation, values: list[Any]) -> Any:
     """The operator applied to static values; E0203 where it has no meaning for them."""
     table = _PREFIXES if len(values) == 1 else _OPERATORS
     numeric = all(isinstance(value, (int, float)) for value in values)
-    equality = node.operator in ("==", "!=")
-    try:
-        if not numeric and not equality:
-            # Layouts multiply and divide; dtypes do neither.
-            if node.operator not in ("*", "/") or any(isinstance(v, DType) for v in values):
-                raise TypeError
-            return (operator.mul if node.operator == "*" else operator.truediv)(*values)
+    if numeric or node.operator in ("==", "!="):
         if node.operator == "<<" and values[1] > MAXIMUM_BITS:
-            raise OverflowError
-        result = table[node.operator](*values)
+            raise _no_meaning(node, f"`{node.operator}`", values)
+        return fold(node, table[node.operator], values)
+    # Layouts multiply and divide; dtypes do neither.
+    if node.operator not in ("*", "/") or any(isinstance(v, DType) for v in values):
+        raise _no_meaning(node, f"`{node.operator}`", values)
+    return fold(node, operator.mul if node.operator == "*" else operator.truediv, values)
+
+
+def fold(node: syntax.Expression, function: Callable, values: list[Any]) -> Any:
+    """`function` of static values; raises E0203, E0204 or E0105 where it has no result."""
+    name = node.operator if isinstance(node, syntax.Operation) else node.function
+    try:
+        result = function(*values)
     except ZeroDivisionError:
         raise fail(
             "E0204", "division by zero", node.origin, "the divisor is 0",
             fix="give the constant another value",
         ) from None  # fmt: skip
     except (TypeError, ValueError, OverflowError):
-        shown = " and ".join(_kind_of(value) for value in values)
-        raise fail(
-            "E0203", f"`{node.operator}` has no meaning for {shown}", node.origin, "here",
-            fix="use it on numbers",
-        ) from None  # fmt: skip
+        raise _no_meaning(node, f"`{name}`", values) from None
     except LayoutError as error:
         raise layout_fault(error, node.origin) from None
     if isinstance(result, int) and result.bit_length() > MAXIMUM_BITS:
@@ -176,6 +177,13 @@ def operate(node: syntax.Operation, values: list[Any]) -> Any:
             fix=f"constants have at most {MAXIMUM_BITS} bits",
         )  # fmt: skip
     return result
+
+
+def _no_meaning(node: syntax.Expression, name: str, values: list[Any]) -> Exception:
+    return fail(
+        "E0203", f"{name} has no meaning for {' and '.join(map(_kind_of, values))}", node.origin,
+        "here", fix="use it on numbers",
+    )  # fmt: skip
 
 
 def _kind_of(value: Any) -> str:
@@ -314,19 +322,29 @@ def close_over(node: syntax.Expression, environment: Environment) -> syntax.Expr
     else:
         return value
     match node:
+        case syntax.Name():
+            return node
         case syntax.Operation(symbol, operands):
-            closed = tuple(_as_literal(close_over(o, environment), o) for o in operands)
+            closed = tuple(_closed(operand, environment) for operand in operands)
             return syntax.Operation(symbol, closed, node.origin)
-        case syntax.Call(function, arguments, keywords):
-            if function not in FUNCTIONS:
-                raise fail(
-                    "E0203", f"`{function}` cannot stand in a shape, grid or fact", node.origin,
-                    "here", fix=f"known here: {', '.join(sorted(FUNCTIONS))}",
-                )  # fmt: skip
-            closed = tuple(_as_literal(close_over(a, environment), a) for a in arguments)
-            return syntax.Call(function, closed, keywords, node.origin)
-    return node
+        case syntax.Call(function, arguments, ()) if function in FUNCTIONS:
+            closed = tuple(_closed(argument, environment) for argument in arguments)
+            return syntax.Call(function, closed, (), node.origin)
+    raise _not_of_sizes(node)
 
 
-def _as_literal(value: Any, node: syntax.Expression) -> syntax.Expression:
-    return syntax.Literal(value, node.origin) if isinstance(value, (int, float)) else value
+def _closed(node: syntax.Expression, environment: Environment) -> syntax.Expression:
+    value = close_over(node, environment)
+    if isinstance(value, syntax.Expression):
+        return value
+    if not isinstance(value, (int, float)):
+        raise _not_of_sizes(node)
+    return syntax.Literal(value, node.origin)
+
+
+def _not_of_sizes(node: syntax.Expression) -> Exception:
+    shown = f"`{node.function}`" if isinstance(node, syntax.Call) else "this"
+    return fail(
+        "E0203", f"{shown} cannot stand in a shape, grid or fact", node.origin, "here",
+        fix=f"use sizes, numbers, operators and {', '.join(sorted(FUNCTIONS))}",
+    )  # fmt: skip
