@@ -94,7 +94,8 @@ class Builder:
     ) -> Callable[[Callable[..., Any]], Definition]:
         """Makes a program of the decorated function, whose annotations are the parameters' types.
 
-        `grid` is an extent or several, `threads` those of a block, `where` a fact or several.
+        `grid` is an extent or several, `threads` those of a block, `where` a fact or several. A
+        parameter whose annotation is None is left out: the function gets None for it.
         """
         origin = origin_of(author_frame())
         extents = grid if isinstance(grid, (tuple, list)) else (grid,)
@@ -157,6 +158,9 @@ class Builder:
         parameters, arguments = [], []
         for parameter in inspect.signature(function).parameters.values():
             node = self._parameter_type(parameter, function, frame, origin)
+            if node is None:
+                arguments.append(None)
+                continue
             parameters.append(syntax.Parameter(parameter.name, node, node.origin))
             place = syntax.Name(parameter.name, node.origin)
             arguments.append(Expression(self._writer, place, runtime=True))
@@ -176,7 +180,8 @@ class Builder:
 
     def _parameter_type(
         self, parameter: inspect.Parameter, function: Any, frame: FrameType, origin: Origin
-    ) -> syntax.Expression:
+    ) -> syntax.Expression | None:
+        """The type of a parameter; None where its annotation is None: then there is none."""
         annotation = parameter.annotation
         if annotation is inspect.Parameter.empty:
             raise fail(
@@ -196,7 +201,7 @@ class Builder:
                 ) from None  # fmt: skip
         if isinstance(annotation, str):  # a type as the text writes it
             return parse_expression(Source(f"the annotation of {parameter.name}", annotation))
-        return self._node(annotation, origin)
+        return None if annotation is None else self._node(annotation, origin)
 
     def _body(
         self, function: Callable[..., Any], arguments: list[Expression], taken: set[str],

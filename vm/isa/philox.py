@@ -98,13 +98,13 @@ def words_at(seed: int, positions: NDArray[np.uint64], stream: int = 0) -> NDArr
 
 
 def random_codes(
-    dtype: DType, shape: Sequence[int], seed: int, stream: int = 0
+    dtype: DType, shape: Sequence[int], seed: int, stream: int = 0, below: int | None = None
 ) -> NDArray[Any]:
     """Uniformly random codes of an integer type, `bool` or a codebook, of that shape in C order.
 
     The words of the stream, little-endian, are read as an array of `dtype.storage`; code k is the
-    low `bits` of element k (1 for `bool`). In a codebook whose n entries are no power of two, code
-    k is floor(word k * n / 2**32).
+    low `bits` of element k (1 for `bool`). In a codebook whose n entries are no power of two, and
+    where the n codes `below` a number are asked for, code k is floor(word k * n / 2**32).
     """
     count = math.prod(shape)
     if dtype.is_float and dtype.kind != "codebook":
@@ -112,8 +112,10 @@ def random_codes(
             f"uniform codes of {dtype.name} would be mostly huge, tiny or NaN; "
             "write random_values, or view random integers"
         )
-    entries = len(dtype.table)
-    if entries & (entries - 1):
+    if below is not None and not 0 < below <= 1 << min(dtype.bits, 32):
+        raise DTypeError(f"{dtype.name} has no {below} codes; write 1 to 2**{min(dtype.bits, 32)}")
+    entries = below or len(dtype.table)
+    if below or entries & (entries - 1):
         words = random_words(seed, count, stream).astype(np.uint64)
         return ((words * np.uint64(entries)) >> _HALF).astype(dtype.storage).reshape(shape)
     size = dtype.storage.itemsize

@@ -38,14 +38,20 @@ def gamma(operations: int, epsilon: float) -> float:
 
 
 def dot_error(
-    operand: DType, accumulator: DType, terms: int, operand_roundings: int = 0
+    operand: DType,
+    accumulator: DType,
+    terms: int,
+    operand_roundings: int = 0,
+    largest_factor: float = 0.0,
 ) -> Bound:
     """The bound for products of matrices: `terms` products of `operand`s, exact, are added in
     `accumulator` in any order.
 
     `operand_roundings` says how many roundings to the operand's dtype the kernel makes beyond those
     of the reference, in one product (2 where both matrices are computed and the reference leaves
-    them unrounded). For integer accumulators sums are exact.
+    them unrounded). Where what is rounded may be subnormal, a rounding is off by up to half the
+    smallest subnormal, and `largest_factor`, the largest absolute value in the other matrix, is
+    what that is multiplied by. For integer accumulators sums are exact.
     """
     relative = floor = 0.0
     if accumulator.is_float:
@@ -57,6 +63,7 @@ def dot_error(
     if operand_roundings:
         rounded = gamma(operand_roundings, operand.epsilon / 2)
         relative = relative + rounded + relative * rounded
+        floor += terms * operand_roundings * largest_factor * operand.smallest_subnormal
     return _bound(relative, floor)
 
 

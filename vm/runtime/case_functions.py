@@ -44,14 +44,17 @@ def blank(element: DType, shape: Shape) -> Tensor:
     return Tensor(element, shape, np.broadcast_to(np.zeros((), element.memory), stored))
 
 
-def random(dtype: DType, shape: Shape, *, seed: int, scale: float = 1.0) -> Planned:
+def random(
+    dtype: DType, shape: Shape, *, seed: int, scale: float = 1.0, below: int | None = None
+) -> Planned:
     """Random elements, the same on every machine: floats nearly normal with standard deviation
-    `scale`; of integers, `bool` and codebooks every code alike (vm/isa/philox.py says exactly)."""
+    `scale`; of integers, `bool` and codebooks every code alike, or every code `below` a number
+    (vm/isa/philox.py says exactly)."""
 
     def compute() -> Tensor:
         if dtype.is_float and dtype.kind != "codebook":
             return Tensor.from_values(dtype, random_values(dtype, shape, seed, scale))
-        return Tensor.from_codes(dtype, random_codes(dtype, shape, seed))
+        return Tensor.from_codes(dtype, random_codes(dtype, shape, seed, below=below))
 
     return _one(dtype, shape, compute)
 
