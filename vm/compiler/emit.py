@@ -7,6 +7,7 @@ per-thread values are C++ variables; every other register tensor is a `vm_regist
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,22 @@ def tag(dtype: DType) -> str:
     return f"vm_{dtype.name}"
 
 
+@dataclass(frozen=True)
+class _OpenGroup:
+    """Where the threads of a group are, and the barrier of its first copy; others have those
+    below."""
+
+    first: int
+    threads: int
+    barrier: int
+
+    def thread(self) -> str:
+        return f"(VM_THREAD - {self.first})" if self.first else "VM_THREAD"
+
+    def index(self, copies: int) -> str:
+        return "0" if copies == 1 else f"{self.thread()} / {self.threads}"
+
+
 class _Emitter:
     def __init__(self, kernel: Kernel):
         self.kernel = kernel
@@ -79,8 +96,8 @@ class _Emitter:
         self.lines: list[str] = []
         self.indent = "  "
         self.said: tuple[str, int] | None = None
-        self.groups: dict[str, int] = {}
-        self.first_thread = 0
+        self.groups: dict[str, _OpenGroup] = {}
+        self.next_barrier = _LAST_BARRIER
 
     def text(self, shared_bytes: int, blocks: int) -> str:
         kernel = self.kernel
@@ -100,7 +117,7 @@ class _Emitter:
         name = self.name(value)
         type_ = value.type
         if isinstance(type_, GlobalType):
-            const = "const " if type_.access == "in" else ""
+            const = "const " if not type_.is_written else ""
             return f"{const}unsigned char* {name}"
         if is_plain(type_):
             return f"{_PLAIN[type_.dtype.name]} {name}"
@@ -332,8 +349,16 @@ def _widening(source: DType, target: DType) -> set[str]:
 # --- registers ---
 @emits(lanes.ThreadIndex)
 def _thread_index(e: _Emitter, i: lanes.ThreadIndex) -> Iterator[str]:
-    first = f" - {e.first_thread}" if e.first_thread else ""
-    yield e.assign(i, f"VM_THREAD{first}")
+    group = e.groups.get(i.scope.group)
+    thread = "VM_THREAD"
+    if group is not None:
+        thread = group.thread() if i.scope.copies == 1 else f"{group.thread()} % {group.threads}"
+    yield e.assign(i, thread)
+
+
+@emits(sync.GroupIndex)
+def _group_index(e: _Emitter, i: sync.GroupIndex) -> Iterator[str]:
+    yield e.assign(i, e.groups[i.scope.group].index(i.scope.copies))
 
 
 @emits(control.Copy, lanes.Spread, lanes.Uniform)
@@ -447,13 +472,14 @@ def _while(e: _Emitter, i: control.While) -> Iterator[str]:
 @emits(control.Group)
 def _group(e: _Emitter, i: control.Group) -> Iterator[str]:
     width = e.kernel.warp_width
-    first, last = i.first_warp * width, (i.first_warp + i.warps) * width
-    e.groups[i.name] = len(e.groups)
+    first = i.first_warp * width
+    last = first + i.copies * i.warps * width
+    e.groups[i.name] = _OpenGroup(first, i.warps * width, e.next_barrier)
+    if i.warps > 1:
+        e.next_barrier -= i.copies
     low = f"VM_THREAD >= {first} && " if first else ""
     e.lines.append(f"{e.indent}if ({low}VM_THREAD < {last}) {{  // group {i.name}")
-    e.first_thread = first
     e.nested(i.body)
-    e.first_thread = 0
     yield "}"
 
 
@@ -482,19 +508,31 @@ def _coordinates(e: _Emitter, i: Any) -> Iterator[str]:
 
 @emits(sync.Synchronize)
 def _synchronize(e: _Emitter, i: sync.Synchronize) -> Iterator[str]:
-    group = i.scope.group
+    group = e.groups.get(i.scope.group)
     if group is None:
         yield "vm_synchronize();"
     elif i.scope.warps == 1:
         yield "vm_synchronize_warp();"
     else:
-        yield f"vm_barrier({_LAST_BARRIER - e.groups[group]}, {i.scope.threads});"
+        index = group.index(i.scope.copies)
+        number = f"{group.barrier}" if index == "0" else f"{group.barrier} - {index}"
+        yield f"vm_barrier({number}, {i.scope.threads});"
 
 
 @emits(sync.Barrier)
 def _barrier(e: _Emitter, i: sync.Barrier) -> Iterator[str]:
     name = "vm_barrier_arrive" if i.arrive else "vm_barrier"
     yield f"{name}({i.id}, {i.warps * e.kernel.warp_width});"
+
+
+@emits(sync.GridLaunchDependents)
+def _grid_launch_dependents(e: _Emitter, i: sync.GridLaunchDependents) -> Iterator[str]:
+    yield "vm_grid_launch_dependents();"
+
+
+@emits(sync.GridWait)
+def _grid_wait(e: _Emitter, i: sync.GridWait) -> Iterator[str]:
+    yield "vm_grid_wait();"
 
 
 @emits(asynchronous.CommitAsync)
@@ -519,7 +557,7 @@ def _shared(e: _Emitter, i: memory.SharedAllocate) -> Iterator[str]:
 @emits(memory.GlobalView)
 def _global_view(e: _Emitter, i: memory.GlobalView) -> Iterator[str]:
     base, value = e.name(i.base.base), i.result
-    const = "const " if value.type.access == "in" else ""
+    const = "const " if not value.type.is_written else ""
     offset = "0" if i.offset is None else e.plain(i.offset)
     yield (
         f"{const}unsigned char* const {e.name(value)} = "

@@ -16,7 +16,7 @@ from vm.isa.instruction import Instruction
 from vm.isa.kernel import Kernel
 from vm.isa.lanes import ThreadIndex
 from vm.isa.registers import Cast
-from vm.isa.synchronization import BlockIndex
+from vm.isa.synchronization import BlockIndex, GroupIndex
 from vm.isa.types import GlobalType, Immediate, Value
 
 ALIGNED, NONE = "aligned", "none"
@@ -116,7 +116,7 @@ class Facts:
                 return self.is_natural(made.x) or self.is_natural(made.y)
             case Modulo():
                 return isinstance(made.y, Immediate) and made.y.value > 0
-            case BlockIndex() | ThreadIndex():
+            case BlockIndex() | ThreadIndex() | GroupIndex():
                 return True
             case Cast():
                 return made.x.type.dtype.kind == "unsigned" or self.is_natural(made.x)

@@ -43,7 +43,7 @@ def dot_cost(c: RegisterLayout, depth: int) -> int:
     return c.threads * c.slots * depth // PRODUCTS_PER_UNIT
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def run_length(layout: RegisterLayout) -> int:
     """How many neighbours along the last axis a thread holds in consecutive slots."""
     if not layout.local_modes:
@@ -61,7 +61,7 @@ def access_elements(layout: RegisterLayout, bits: int) -> int:
     )  # fmt: skip
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def shared_cost(layout: RegisterLayout, bits: int) -> int:
     """Loading or storing a tile of shared memory, free of bank conflicts: 4 bytes at least."""
     elements = access_elements(layout, bits)
@@ -82,7 +82,7 @@ def _moves_transposed(layout: RegisterLayout) -> bool:
     return True
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def global_cost(layout: RegisterLayout, bits: int, warp_width: int) -> int:
     """Loading or storing a tile of global memory whose rows lie far apart.
 
@@ -108,7 +108,7 @@ def global_cost(layout: RegisterLayout, bits: int, warp_width: int) -> int:
     return max(units, touched * sectors_each * SECTOR_BYTES)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def relayout_cost(source: RegisterLayout, target: RegisterLayout, bits: int, warp: int) -> int:
     """Moving a tensor from one layout to another of the same threads."""
     if source == target:
@@ -161,7 +161,7 @@ def _common_run(source: RegisterLayout, target: RegisterLayout) -> int:
     return gcd(run_length(source), run_length(target))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def reduce_cost(layout: RegisterLayout, axis: int, warp: int) -> int:
     """Combining slots, then lanes by shuffles, then warps through shared memory."""
     kept = layout.reduce(axis)

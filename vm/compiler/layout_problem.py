@@ -104,13 +104,13 @@ class Link:
         return self.weight * layout_costs.relayout_cost(have, want, type_.dtype.bits, warp)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def layout_of(relation: Relation, working: Working) -> RegisterLayout:
     """`relation.of(working)`, remembered."""
     return relation.of(working)
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def asked_by(relation: Relation, layout: RegisterLayout) -> Working | None:
     """The working layout that a value's layout asks for; None where there is none."""
     try:
@@ -119,18 +119,15 @@ def asked_by(relation: Relation, layout: RegisterLayout) -> Working | None:
         return None
 
 
-@lru_cache(maxsize=8192)
-def _allowed(constraint: _ByIdentity, working: Working) -> bool:
-    return constraint.it.allows(working)
-
-
-@dataclass(frozen=True)
-class _ByIdentity:
-    """A key that compares by the relations of a constraint."""
-
-    it: LayoutConstraint = field(compare=False)
-    relations: tuple[Relation, ...]
-    choices: tuple[Working, ...]
+@lru_cache(maxsize=1024)
+def gives_all(relations: tuple[Relation, ...], working: Working) -> bool:
+    """Whether every value has a layout when this is the working layout."""
+    try:
+        for relation in relations:
+            relation.of(working)
+    except LayoutError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -272,13 +269,15 @@ class LayoutProblem:
     def _offer(self, node: Node, working: Working, why: tuple[Node, Working] | str) -> None:
         if working in node.candidates or len(node.candidates) >= MOST_CANDIDATES:
             return
-        if working != GIVEN:
-            if working.threads != node.scope.threads:
-                return
-            constraint = node.constraint
-            key = _ByIdentity(constraint, tuple(constraint.relations()), constraint.choices)
-            if not _allowed(key, working):
-                return
+        constraint = node.constraint
+        if constraint.choices:
+            possible = working in constraint.choices
+        else:
+            possible = working.threads == node.scope.threads and gives_all(
+                tuple(constraint.relations()), working
+            )
+        if not possible:
+            return
         node.candidates[working] = why
         self._queue.append((node, working))
 

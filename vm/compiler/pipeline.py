@@ -13,9 +13,11 @@ from vm.compiler.shared_memory import plan_shared, planned_bytes
 from vm.compiler.targets.nvidia import TARGETS as NVIDIA_TARGETS
 from vm.compiler.targets.target import Target
 from vm.errors import fail
+from vm.isa import control, syntax
 from vm.isa.instruction import nearest
 from vm.isa.kernel import Kernel
 from vm.isa.printer import format_expression
+from vm.isa.synchronization import GridWait
 from vm.runtime.manifest import Manifest, PointerArgument, ScalarArgument, SizeArgument
 
 TARGETS: dict[str, Target] = {**NVIDIA_TARGETS}
@@ -25,11 +27,11 @@ STAGES = ("instantiate", "layouts", "shared", "select")
 
 
 def target(name: str) -> Target:
-    """The target of that name; raises E0702 for one that is not there."""
+    """The target of that name; raises E0902 for one that is not there."""
     if name not in TARGETS:
         close = nearest(name, TARGETS)
         raise fail(
-            "E0702", f"there is no target {name}", None,
+            "E0902", f"there is no target {name}", None,
             fix=f"did you mean {close}?" if close else f"one of: {', '.join(TARGETS)}",
         )  # fmt: skip
     return TARGETS[name]
@@ -77,11 +79,12 @@ def lower(kernel: Kernel, target: Target, variant: str = ALIGNED) -> Lowered:
 
 
 def compile_source(
-    kernel: Kernel, target: Target, variant: str = ALIGNED, blocks_per_multiprocessor: int = 1
+    kernel: Kernel, target: Target, variant: str = ALIGNED
 ) -> Emitted:
     """The C++ of a kernel for a target."""
     lowered = lower(kernel, target, variant)
-    source = emit(lowered.kernel, lowered.shared_bytes, blocks_per_multiprocessor)
+    resident = [f.arguments[0].value for f in kernel.where if _is_residence(f)]
+    source = emit(lowered.kernel, lowered.shared_bytes, max(resident, default=1))
     return Emitted(source, manifest_of(lowered), lowered)
 
 
@@ -93,7 +96,7 @@ def manifest_of(lowered: Lowered) -> Manifest:
         kernel=kernel_symbol(kernel),
         pointers=tuple(
             PointerArgument(
-                p.name, p.type.dtype.name, tuple(_text(e) for e in p.type.shape), p.type.access,
+                p.name, p.type.dtype.name, tuple(_text(e) for e in p.type.shape), "in" if p.type.access == "constant" else p.type.access,
                 alignment=1,
                 strides=None if p.type.strides is None else tuple(map(_text, p.type.strides)),
             )
@@ -103,7 +106,8 @@ def manifest_of(lowered: Lowered) -> Manifest:
         scalars=tuple(ScalarArgument(s.name, s.type.dtype.name) for s in scalars(kernel)),
         threads=kernel.threads,
         shared_bytes=lowered.shared_bytes,
-        facts=tuple(_text(fact) for fact in kernel.where if not _is_alignment(fact)),
+        pdl=any(isinstance(i, GridWait) for i in control.walk(kernel.body)),
+        facts=tuple(_text(fact) for fact in kernel.where if not syntax.is_hint(fact)),
     )
 
 
@@ -111,5 +115,5 @@ def _text(extent: Any) -> str:
     return str(extent) if isinstance(extent, int) else format_expression(extent)
 
 
-def _is_alignment(fact: Any) -> bool:
-    return getattr(fact, "function", None) == "aligned"
+def _is_residence(fact: Any) -> bool:
+    return syntax.is_hint(fact) and fact.function == "resident"

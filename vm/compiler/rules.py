@@ -54,6 +54,6 @@ class RuleSet:
 
     def of(self, kind: type[Instruction]) -> list[Rule]:
         """The rules for an instruction, in the order in which they are asked."""
-        mine = [rule for rule in self.rules if issubclass(kind, rule.kinds)]
-        mine.sort(key=lambda rule: rule.rank)
-        return mine + (self.base.of(kind) if self.base else [])
+        found = [rule for rule in self.rules if issubclass(kind, rule.kinds)]
+        found += self.base.of(kind) if self.base else []
+        return sorted(found, key=lambda rule: rule.rank)

@@ -26,16 +26,16 @@ from vm.isa.kernel import Kernel
 from vm.isa.lanes import Pick, Spread, ThreadIndex, Undefined
 from vm.isa.memory import GlobalView, SharedAllocate
 from vm.isa.registers import Cast, Fill, View
-from vm.isa.synchronization import Barrier, BlockIndex, Exit, GridSize, Synchronize
+from vm.isa.synchronization import Barrier, BlockIndex, Exit, GridLaunchDependents, GridSize, GridWait, GroupIndex, Synchronize
 from vm.isa.types import Immediate, RegisterType, Type, Value
 from vm.layouts import RegisterLayout
 
 # What every target does as it stands: slot by slot, or once for the group.
 SLOTWISE = (Elementwise, Cast)
 UNCHANGED = (
-    View, Fill, control.Control, control.Copy, Synchronize, Barrier, BlockIndex, GridSize, Exit,
-    CommitAsync, WaitAsync, Print, Assert, SharedAllocate, GlobalView, Pick, Spread, ThreadIndex,
-    Undefined,
+    View, Fill, control.Control, control.Copy, Synchronize, Barrier, BlockIndex, GridSize,
+    GroupIndex, GridLaunchDependents, GridWait, Exit, CommitAsync, WaitAsync, Print, Assert, SharedAllocate, GlobalView, Pick,
+    Spread, ThreadIndex, Undefined,
 )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ class Selection(AddressWriter):
             return
         notes = tuple(f"{name}: {why}" for name, why in refused)
         raise fail(
-            "E0701", f"{self.target.name} cannot do `{instruction.opcode}` here",
+            "E0901", f"{self.target.name} cannot do `{instruction.opcode}` here",
             instruction.origin, "unsupported", notes=notes,
             fix="see what it can do: vm explain FILE --selection",
         )  # fmt: skip
@@ -157,7 +157,7 @@ class Selection(AddressWriter):
         fields: dict[str, Any] = {}
         for name, item in instruction.fields.items():
             value = getattr(instruction, name)
-            if isinstance(item, Operand):
+            if isinstance(item, Operand) and value is not None:
                 value = self.operand(value)
                 type_ = value.type
                 if isinstance(type_, RegisterType) and type_.layout != result.layout:
@@ -243,6 +243,6 @@ def select(kernel: Kernel, target: Target, shared_bytes: int, variant: str = ALI
     """The kernel at the machine level of `target`.
 
     `shared_bytes` is what the author's shared tensors take; the compiler's own comes behind them.
-    Raises E0701 for what the target cannot do.
+    Raises E0901 for what the target cannot do.
     """
     return Selection(replace(kernel), target, shared_bytes, variant).select()

@@ -13,7 +13,14 @@ from typing import Any
 from vm.errors import Origin
 from vm.isa.instruction import Attribute, Instruction, Operand, Scope
 from vm.isa.layout_constraints import SAME, LayoutConstraint
-from vm.isa.types import RegisterType, ScalarType, Type, Value
+from vm.isa.types import (
+    CONSTANT_DTYPES,
+    Immediate,
+    RegisterType,
+    ScalarType,
+    Type,
+    Value,
+)
 
 Statements = list[Instruction]
 
@@ -121,9 +128,12 @@ class Group(Control, opcode="group"):
 
     Groups that follow each other directly take the block's warps in order and run side by side;
     the statements behind them run when all have ended, which by itself orders no memory access.
+    With `copies` there are that many groups of `warps` warps each, which run the same statements
+    and tell themselves apart by `group_index()`.
     """
 
     warps = Attribute("integer")
+    copies = Attribute("integer", 1)
     name: str
     first_warp: int
     body: Statements
@@ -177,6 +187,9 @@ class Copy(Instruction, opcode="copy"):
     x = Operand("register", "scalar")
 
     def check(self) -> Type:
+        if isinstance(self.x, Immediate) and self.x.dtype is None:
+            kind = CONSTANT_DTYPES[type(self.x.value)]
+            self.give_dtype("x", self.expected.dtype if self.expected else kind)
         return self.x.type
 
     def constrain(self) -> LayoutConstraint | None:
@@ -190,7 +203,7 @@ class Copy(Instruction, opcode="copy"):
 
 
 def make(
-    kind: type[Control], origin: Origin, scope: Scope, places: dict[str, Origin], **values: Any
+    kind: type[Control], origin: Origin, scope: Scope, places: dict[str, Origin], /, **values: Any
 ) -> Control:
     """A checked control instruction."""
     instruction = kind(values, origin, scope, places=places)

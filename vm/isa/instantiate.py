@@ -19,7 +19,7 @@ from vm.isa.dtypes import DType, dtype
 from vm.isa.instruction import INSTRUCTIONS, Instruction, Scope, describe, nearest, typed_immediate
 from vm.isa.kernel import Kernel
 from vm.isa.scopes import Names
-from vm.isa.static import Environment, NotStatic, close_over, evaluate, operate
+from vm.isa.static import Environment, NotStatic, close_over, evaluate, fold, operate
 from vm.isa.type_expressions import evaluate_type
 from vm.isa.types import (
     CONSTANT_DTYPES,
@@ -70,9 +70,12 @@ class _Instantiation:
         warp_width: int,
     ):
         self.definition = definition
-        self.environment = Environment(dict(given), constants, {}, self._is_runtime)
         self.names = Names()
+        self.environment = Environment(
+            dict(given), constants, {}, self._is_runtime, self.names.known
+        )
         self.statements: list[Instruction] = []
+        self.scope: Scope | None = None  # none while the header is read
         self.warp_width = warp_width
         self.loops = 0
         self.unrolled = 1
@@ -107,12 +110,29 @@ class _Instantiation:
                     fix="a grid has from 1 to 2^31 - 1 blocks in each dimension",
                 )  # fmt: skip
         where = self._facts()
+        for node in (*grid, *where):
+            self._require_scalars(node)
         body = self._block(definition.body)
         return Kernel(
             definition.name, definition.kind, parameters,
             tuple(v for v in self.sizes.values() if isinstance(v, Value)), grid, threads,
             self.warp_width, where, body, dict(self.environment.values), definition.origin,
         )  # fmt: skip
+
+    def _require_scalars(self, node: Any) -> None:
+        """Grid and facts are computed from scalars; only `aligned` speaks of a tensor."""
+        if not isinstance(node, syntax.Expression):
+            return
+        if isinstance(node, syntax.Call) and node.function == "aligned":
+            return
+        for name in syntax.walk(node):
+            value = self.names.find(name.text) if isinstance(name, syntax.Name) else None
+            if value is not None and value.type.space != "scalar":
+                raise fail(
+                    "E0203", "a grid or fact is computed from scalars", name.origin,
+                    f"this is {value.type}", others=((value.origin, "defined here"),),
+                    fix="use sizes and scalar parameters",
+                )  # fmt: skip
 
     def _is_runtime(self, name: str) -> bool:
         return name in self.sizes or self.names.find(name) is not None
@@ -161,8 +181,9 @@ class _Instantiation:
     def _facts(self) -> tuple[Any, ...]:
         facts = []
         for fact in self.definition.where:
-            if isinstance(fact, syntax.Call) and fact.function == "aligned":
-                facts.append(self._alignment(fact))
+            if syntax.is_hint(fact):
+                check = self._alignment if fact.function == "aligned" else self._residence
+                facts.append(check(fact))
                 continue
             closed = close_over(fact, self.environment)
             if closed is False:
@@ -186,6 +207,17 @@ class _Instantiation:
         return syntax.Call(
             "aligned", (named, syntax.Literal(number, fact.origin)), (), fact.origin
         )
+
+    def _residence(self, fact: syntax.Call) -> syntax.Expression:
+        count = 0
+        if len(fact.arguments) == 1 and not fact.keywords:
+            count = self._static(fact.arguments[0], "integer", "number of blocks")
+        if not 1 <= count <= 32:
+            raise fail(
+                "E0209", "resident takes the number of blocks that a multiprocessor holds at once",
+                fact.origin, "here", fix="write resident(2): from 1 to 32",
+            )  # fmt: skip
+        return syntax.Call("resident", (syntax.Literal(count, fact.origin),), (), fact.origin)
 
     # --- statements ---
     def _block(self, block: syntax.Block) -> list[Instruction]:
@@ -389,6 +421,11 @@ class _Instantiation:
     def _for(self, statement: syntax.For) -> None:
         bounds = [self._value(bound) for bound in statement.bounds]
         for bound, node in zip(bounds, statement.bounds, strict=True):
+            if not isinstance(bound, Immediate) and not isinstance(bound.type, ScalarType):
+                raise fail(
+                    "E0206", "a bound of a loop is one value for the whole group", node.origin,
+                    f"this is {bound.type}", fix="reduce it to a scalar",
+                )  # fmt: skip
             if isinstance(bound, Immediate) and not _is_kind(bound.value, "integer"):
                 raise fail(
                     "E0205", "the bounds of a loop are whole numbers", node.origin,
@@ -504,30 +541,36 @@ class _Instantiation:
                 fix="write the groups one after the other",
             )  # fmt: skip
         named = {k.name: k for k in statement.keywords}
-        if set(named) != {"warps"}:
+        if "warps" not in named or not set(named) <= {"warps", "copies"}:
             raise fail(
                 "E0209", "a group says how many warps it has", statement.origin, "here",
-                fix=f"write `group {statement.name}(warps=1) {{ ... }}`",
+                fix=f"write `group {statement.name}(warps=1) {{ ... }}`, with copies=8 for eight",
             )  # fmt: skip
         warps = self._static(named["warps"].value, "integer", "warps")
+        copies = 1
+        if "copies" in named:
+            copies = self._static(named["copies"].value, "integer", "copies")
         first = 0
         for earlier in reversed(self.statements):
             if not isinstance(earlier, control.Group):
                 break
-            first += earlier.warps
+            first += earlier.warps * earlier.copies
         total = self.scope.threads // self.warp_width
-        if warps < 1 or first + warps > total:
+        if warps < 1 or copies < 1 or first + warps * copies > total:
             raise fail(
-                "E0403", f"warps {first} to {first + warps - 1} of a block of {total}",
+                "E0403", f"warps {first} to {first + warps * copies - 1} of a block of {total}",
                 named["warps"].origin, "here", fix=f"at most {total - first} warps are left",
             )  # fmt: skip
-        made = control.make(control.Group, statement.origin, self.scope, {}, warps=warps)
+        made = control.make(
+            control.Group, statement.origin, self.scope, {}, warps=warps, copies=copies
+        )
         made.name, made.first_warp = statement.name, first
         outer_scope, outer_environment = self.scope, self.environment
         threads = warps * self.warp_width
         self.scope = Scope(
-            threads, self.warp_width, outer_scope.grid_rank, statement.name, outer_scope.reference
-        )
+            threads, self.warp_width, outer_scope.grid_rank, statement.name,
+            outer_scope.reference, copies,
+        )  # fmt: skip
         self.environment = outer_environment.with_context(
             threads=threads, warps=warps, warp_width=self.warp_width
         )
@@ -575,7 +618,7 @@ class _Instantiation:
             return self.environment
         return Environment(
             {**self.environment.values, **statics}, self.environment.lazy,
-            self.environment.context, self._is_runtime,
+            self.environment.context, self._is_runtime, self.names.known,
         )  # fmt: skip
 
     def _value(self, node: syntax.Expression, expected: Type | None = None) -> Any:
@@ -668,9 +711,10 @@ class _Instantiation:
     def _tile(self, node: syntax.Subscript) -> Tile:
         base = self._expression(node.base, None)
         if not isinstance(base, Value) or base.type.space not in ("global", "shared"):
+            shown = "several values" if isinstance(base, tuple) else describe(base)
             raise fail(
                 "E0203", "only global and shared tensors have tiles", node.base.origin,
-                f"this is {describe(base)}", fix="load from memory, or use a layout change",
+                f"this is {shown}", fix="load from memory, or use a layout change",
             )  # fmt: skip
         shape = base.type.shape
         if len(node.indices) > len(shape):
@@ -745,12 +789,17 @@ class _Instantiation:
         operands = [values[n] for n in kind.fields]
         known = all(isinstance(o, Immediate) and o.dtype is None for o in operands)
         if folded is not None and known:
-            return Immediate(folded(*(o.value for o in operands)), None, call.origin)
+            return Immediate(fold(call, folded, [o.value for o in operands]), None, call.origin)
         return self._made(kind, values, call.origin, places, expected)
 
     def _made(
         self, kind: type[Instruction], values: dict, origin: Origin, places: dict, expected: Any
     ) -> Instruction:
+        if self.scope is None:
+            raise fail(
+                "E0303", f"`{kind.opcode}` runs with the program and cannot stand in its header",
+                origin, "here", fix="use constants and sizes here",
+            )  # fmt: skip
         instruction = kind(values, origin, self.scope, expected, places)
         types = instruction.check()
         types = () if types is None else types if isinstance(types, tuple) else (types,)

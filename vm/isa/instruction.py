@@ -74,6 +74,7 @@ class Scope:
     grid_rank: int
     group: str | None = None
     reference: bool = False
+    copies: int = 1
 
     @property
     def warps(self) -> int:

@@ -112,8 +112,12 @@ class _Writer:
             case control.While():
                 return syntax.While(syntax.Literal(True), self.block(instruction.body))
             case control.Group():
-                warps = syntax.Keyword("warps", syntax.Literal(instruction.warps))
-                return syntax.Group(instruction.name, (warps,), self.block(instruction.body))
+                keywords = [syntax.Keyword("warps", syntax.Literal(instruction.warps))]
+                if instruction.copies != 1:
+                    keywords.append(syntax.Keyword("copies", syntax.Literal(instruction.copies)))
+                return syntax.Group(
+                    instruction.name, tuple(keywords), self.block(instruction.body)
+                )
             case control.Declare():
                 variable = instruction.variable
                 return syntax.Declare(self.define(variable), type_syntax(variable.type), None)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from vm.layouts import LayoutError, RegisterLayout
+from vm.layouts import RegisterLayout
 
 Working = Hashable
 """A working layout: a `RegisterLayout`, or a `DotLayout` for a product."""
@@ -211,17 +211,6 @@ class LayoutConstraint:
         yield from self.operands.values()
         if self.result is not None:
             yield self.result
-
-    def allows(self, working: Working) -> bool:
-        """Whether every value has a layout when this is the working layout."""
-        if self.choices:
-            return working in self.choices
-        try:
-            for relation in self.relations():
-                relation.of(working)
-        except LayoutError:
-            return False
-        return True
 
 
 def chosen(layout: RegisterLayout | None) -> tuple[Working, ...]:

@@ -296,3 +296,100 @@ class ShuffleXor(Instruction, opcode="nv.shuffle_xor"):
         result = np.zeros(layout.size, held.dtype)
         result[layout.flat().reshape(-1)] = held[lanes].reshape(-1)
         return result.reshape(self.x.type.shape)
+
+
+class _BitAccess(Instruction):
+    """What accesses of one element that fills no bytes share."""
+
+    pure = False
+    predicate = Operand("register", optional=True)
+    slot = Attribute("integer", 0)
+
+    def check_bits(self) -> None:
+        require_per_thread(self, "bit", ("i64",))
+        if self.predicate is not None:
+            require_per_thread(self, "predicate", ("bool",))
+        if not 0 <= self.slot < require_layout(self, "x").slots:
+            raise self.refuse("E0305", f"slot {self.slot}", "slot", "outside",
+                              fix="name a slot that is there")  # fmt: skip
+
+    def active(self, machine: Any) -> np.ndarray:
+        """Which threads take part."""
+        if self.predicate is None:
+            return np.ones(self.scope.threads, np.bool_)
+        return np.asarray(machine.value(self.predicate))
+
+    def loaded(self, machine: Any, codes: np.ndarray) -> np.ndarray:
+        """The tensor with the slot replaced in every thread."""
+        type_ = self.x.type
+        result = type_.dtype.encode(machine.value(self.x)).reshape(-1).copy()
+        result[type_.layout.flat()[:, self.slot]] = codes
+        return type_.dtype.decode(result).reshape(type_.shape)
+
+    def stored(self, machine: Any) -> np.ndarray:
+        """The code that each thread holds in the slot."""
+        type_ = self.x.type
+        codes = type_.dtype.encode(machine.value(self.x)).reshape(-1)
+        return codes[type_.layout.flat()[:, self.slot]]
+
+
+class LoadGlobalBits(_BitAccess, opcode="nv.load_global_bits"):
+    """Loads one element per thread that begins at any bit of global memory."""
+
+    x = Operand("register")
+    base = Operand("global")
+    bit = Operand("register")
+
+    def check(self) -> Type:
+        self.check_bits()
+        return self.x.type
+
+    def run(self, machine: Any) -> np.ndarray:
+        codes = machine.load_bits(self.base.base, machine.value(self.bit), self.x.type.dtype,
+                                  self.active(machine), self)  # fmt: skip
+        return self.loaded(machine, codes)
+
+
+class StoreGlobalBits(_BitAccess, opcode="nv.store_global_bits"):
+    """Stores one element per thread at any bit of global memory, and no other bit."""
+
+    base = Operand("global")
+    bit = Operand("register")
+    x = Operand("register")
+
+    def check(self) -> None:
+        self.check_bits()
+
+    def run(self, machine: Any) -> None:
+        machine.store_bits(self.base.base, machine.value(self.bit), self.stored(machine),
+                           self.x.type.dtype, self.active(machine), self)  # fmt: skip
+
+
+class LoadSharedBits(_BitAccess, opcode="nv.load_shared_bits"):
+    """Loads one element per thread that begins at any bit of shared memory."""
+
+    x = Operand("register")
+    bit = Operand("register")
+
+    def check(self) -> Type:
+        self.check_bits()
+        return self.x.type
+
+    def run(self, machine: Any) -> np.ndarray:
+        codes = machine.load_bits(None, machine.value(self.bit), self.x.type.dtype,
+                                  self.active(machine), self)  # fmt: skip
+        return self.loaded(machine, codes)
+
+
+class StoreSharedBits(_BitAccess, opcode="nv.store_shared_bits"):
+    """Stores one element per thread at any bit of shared memory, and no other bit."""
+
+    bit = Operand("register")
+    x = Operand("register")
+
+    def check(self) -> None:
+        self.check_bits()
+
+    def run(self, machine: Any) -> None:
+        machine.store_bits(None, machine.value(self.bit), self.stored(machine),
+                           self.x.type.dtype, self.active(machine), self)  # fmt: skip

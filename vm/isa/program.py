@@ -25,12 +25,14 @@ from vm.isa import (  # noqa: F401  (importing a family registers its instructio
     syntax,
     tables,
 )
+from vm.isa.grid_dependence import check_grid_dependence
 from vm.isa.instantiate import instantiate
 from vm.isa.instruction import nearest
 from vm.isa.kernel import Kernel
 from vm.isa.parse import parse_text
 from vm.isa.printer import format_definition, format_text
 from vm.isa.recursion import deep_walk
+from vm.isa.verify import verify
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,12 @@ class Program:
         to be wrong before running.
         """
         with deep_walk(self.definition.origin):
-            return instantiate(self.definition, self.constants, constants, warp_width=warp_width)
+            kernel = instantiate(
+                self.definition, self.constants, constants, warp_width=warp_width
+            )
+            verify(kernel)
+            check_grid_dependence(kernel)
+        return kernel
 
     def __str__(self) -> str:
         with deep_walk(self.definition.origin):

@@ -380,7 +380,10 @@ class Reshape(Instruction, opcode="reshape"):
 
 
 class Broadcast(Instruction, opcode="broadcast"):
-    """The tensor repeated along axes of extent 1 (or missing in front) to a larger shape."""
+    """The tensor repeated along axes of extent 1 (or missing in front) to a larger shape.
+
+    `layout` says who holds the result.
+    """
 
     x = Operand("register")
     shape = Attribute("shape")
@@ -412,7 +415,10 @@ class Broadcast(Instruction, opcode="broadcast"):
 
 
 class Repeat(Instruction, opcode="repeat"):
-    """Each element `count` times in a row along `axis`: a group's scale for its elements."""
+    """Each element `count` times in a row along `axis`: a group's scale for its elements.
+
+    `layout` says who holds the result.
+    """
 
     x = Operand("register")
     count = Attribute("integer")

@@ -45,12 +45,14 @@ class Environment:
     lazy: Mapping[str, syntax.Constant] = field(default_factory=dict)
     context: dict[str, int] = field(default_factory=dict)
     runtime: Callable[[str], bool] = field(default=lambda name: False)
+    # Names of run-time values, to be offered where a name is unknown.
+    visible: Callable[[], Iterable[str]] = field(default=tuple)
     _evaluating: list[str] = field(default_factory=list)
 
     def with_context(self, **context: int) -> Environment:
         """The same names in another context: module layouts are evaluated anew in it."""
         known = {k: v for k, v in self.values.items() if k not in self.lazy or k in self._given}
-        child = Environment(known, self.lazy, context, self.runtime)
+        child = Environment(known, self.lazy, context, self.runtime, self.visible)
         child._given = self._given
         return child
 
@@ -89,7 +91,7 @@ class Environment:
 
     def unknown(self, name: str, origin: Origin, also: Iterable[str] = ()) -> Exception:
         """The error for a name that stands for nothing, with the nearest that is known."""
-        close = nearest(name, {*self.names(), *NAMES, *also})
+        close = nearest(name, {*self.names(), *self.visible(), *NAMES, *also})
         return fail(
             "E0201", f"nothing is called `{name}` here", origin, "unknown name",
             fix=f"did you mean `{close}`?" if close else "bind it, or pass it as a parameter",

@@ -30,6 +30,21 @@ class GridSize(Instruction, opcode="grid_size"):
         return grid if len(grid) > 1 else grid[0]
 
 
+class GroupIndex(Instruction, opcode="group_index"):
+    """Which of the copies of its group this one is, from 0: i32."""
+
+    def check(self) -> Type:
+        if self.scope.group is None:
+            raise self.refuse(
+                "E0403", "only a group has an index", None, "outside groups",
+                fix="write it in `group name(warps=1, copies=8) { ... }`",
+            )  # fmt: skip
+        return ScalarType(INDEX)
+
+    def run(self, machine: Any) -> int:
+        return machine.group_index
+
+
 class Synchronize(Instruction, opcode="synchronize"):
     """Waits for every thread of the group (of the block, outside groups).
 
@@ -71,6 +86,37 @@ class Barrier(Instruction, opcode="barrier"):
 
     def run(self, machine: Any):
         yield from machine.barrier(self)
+
+
+class GridLaunchDependents(Instruction, opcode="grid_launch_dependents"):
+    """Lets the grid that is launched next begin, once every block has come here or ended.
+
+    It may then run beside this one until it comes to its own `grid_wait`.
+    """
+
+    pure = False
+
+    def check(self) -> None:
+        return None
+
+    def run(self, machine: Any) -> None:
+        return None
+
+
+class GridWait(Instruction, opcode="grid_wait"):
+    """Waits until the grids before this one have ended and their writes are seen.
+
+    Before it, a program reads only memory that is declared `constant` and writes none. Without it
+    a grid begins when those before it have ended.
+    """
+
+    pure = False
+
+    def check(self) -> None:
+        return None
+
+    def run(self, machine: Any) -> None:
+        return None
 
 
 class Exit(Instruction, opcode="exit"):

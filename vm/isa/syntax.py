@@ -312,6 +312,16 @@ class Text:
     trivia: Trivia = _trivia()
 
 
+HINTS = ("aligned", "resident")
+"""Facts that no expression over sizes can say: `aligned(A, 16)`, of an array's address, and
+`resident(2)`, how many blocks a multiprocessor is to hold at once."""
+
+
+def is_hint(fact: object) -> bool:
+    """Whether a fact is one of `HINTS`."""
+    return isinstance(fact, Call) and fact.function in HINTS
+
+
 def children(node: object) -> Iterator[object]:
     """The nodes directly below `node`, in the order they are written."""
     for item in fields(node):

@@ -20,7 +20,7 @@ from vm.isa.types import (
 from vm.layouts import RegisterLayout
 
 _SPACES = {"register": RegisterType, "shared": SharedType, "global": GlobalType}
-_ACCESS = ("out", "inout")
+_ACCESS = ("out", "inout", "constant")
 # The words that types are written with, besides dtypes.
 TYPE_WORDS = (*_SPACES, *_ACCESS)
 

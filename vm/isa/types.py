@@ -73,7 +73,8 @@ class GlobalType:
     """A tensor in the device's memory.
 
     An extent is a number or an expression over the program's sizes. `strides` (in elements) is
-    None for row-major tensors, whose rows begin at whole bytes. `access` is "in", "out" or "inout".
+    None for row-major tensors, whose rows begin at whole bytes. `access` is "in", "out", "inout" or
+    "constant": read, and written by no grid that may still run.
     """
 
     dtype: DType
@@ -81,6 +82,11 @@ class GlobalType:
     access: str = "in"
     strides: tuple[int | syntax.Expression | Value, ...] | None = None
     space = "global"
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the program may write it."""
+        return self.access in ("out", "inout")
 
     def __str__(self) -> str:
         text = f"global({self.dtype.name})[{', '.join(map(_extent_text, self.shape))}]"

@@ -96,7 +96,7 @@ def _report(kernel: Kernel, bound: Arguments, seconds: float) -> Report:
     outputs = {
         p.name: bound.tensors[p.name]
         for p in kernel.parameters
-        if isinstance(p.type, GlobalType) and p.type.access != "in"
+        if isinstance(p.type, GlobalType) and p.type.is_written
     }
     return Report(outputs, prod(bound.grid), 0, seconds)
 

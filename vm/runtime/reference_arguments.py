@@ -252,7 +252,7 @@ class _Binding:
                     parameter, f"`{parameter.name}` is not one contiguous piece of memory",
                     "copy it: numpy.ascontiguousarray(x), or declare its strides",
                 )  # fmt: skip
-        written = type_.access != "in"
+        written = type_.is_written
         if written and not storage.flags.writeable:
             raise self._misfit(
                 parameter, f"`{parameter.name}` is written, but the array is read-only",
@@ -273,9 +273,7 @@ class _Binding:
             if isinstance(p.type, GlobalType)
         ]
         for (first, data), (second, other) in combinations(placed, 2):
-            written = "in" not in (first.type.access, second.type.access) or (
-                first.type.access != second.type.access
-            )
+            written = first.type.is_written or second.type.is_written
             if written and np.may_share_memory(data, other):
                 raise self._misfit(
                     second, f"`{first.name}` and `{second.name}` overlap in memory",
@@ -286,8 +284,9 @@ class _Binding:
     # --- facts ---
     def _facts(self) -> None:
         for fact in self.kernel.where:
-            if isinstance(fact, syntax.Call) and fact.function == "aligned":
-                self._alignment(fact)
+            if syntax.is_hint(fact):
+                if fact.function == "aligned":
+                    self._alignment(fact)
                 continue
             if self._holds(fact, self.bound.sizes):
                 continue
@@ -309,7 +308,7 @@ class _Binding:
         facts = [
             each for each in self.kernel.where
             if _mentions(each, name)
-            and not (isinstance(each, syntax.Call) and each.function == "aligned")
+            and not syntax.is_hint(each)
         ]  # fmt: skip
 
         def fits(candidate: int) -> bool:

@@ -179,7 +179,7 @@ def _wanted_shape(
 def check_facts(signature: Signature, values: Mapping[str, Any], call: Origin) -> None:
     """Raises `VmError` E0703 where a `where` fact does not hold, with the sizes that would fit."""
     for fact in signature.program.definition.where:
-        if isinstance(fact, syntax.Call) and fact.function == "aligned":
+        if syntax.is_hint(fact):
             continue  # of addresses: for the executor that has them
         if signature.evaluate(fact, values):
             continue
@@ -202,7 +202,7 @@ def _would_fit(signature: Signature, values: Mapping[str, Any], name: str) -> st
     facts = [
         fact
         for fact in signature.program.definition.where
-        if not (isinstance(fact, syntax.Call) and fact.function == "aligned")
+        if not (syntax.is_hint(fact))
         and _mentions(fact, name)
     ]
 

@@ -21,7 +21,10 @@ template <class T> VM_FUNCTION T vm_index_mul(T a, T b) {
   return (T)((U)a * (U)b);
 }
 template <class T> VM_FUNCTION T vm_index_neg(T a) { return vm_index_sub<T>((T)0, a); }
-template <class T> VM_FUNCTION T vm_index_abs(T a) { return a < (T)0 ? vm_index_neg<T>(a) : a; }
+template <class T> VM_FUNCTION T vm_index_abs(T a) {
+  if constexpr (!vm_is<T, typename vm_wrapping<T>::type>) return a < 0 ? vm_index_neg<T>(a) : a;
+  return a;
+}
 template <class T> VM_FUNCTION T vm_index_min(T a, T b) { return a < b ? a : b; }
 template <class T> VM_FUNCTION T vm_index_max(T a, T b) { return a < b ? b : a; }
 template <class T> VM_FUNCTION T vm_index_div(T a, T b VM_PLACE) {

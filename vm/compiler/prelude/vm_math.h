@@ -25,23 +25,30 @@ VM_MATH(ceil, ceilf(x), ceil(x))
 VM_MATH(round, rintf(x), rint(x))
 #elif VM_HIP
 // Without the device library: f32 alone, from the approximate instructions (1 unit in the last place,
-// subnormals flushed); nothing is promised of these beyond that.
+// subnormals flushed); nothing is promised of these beyond that, and f64 is refused.
 #define VM_MATH(name, of_f32)                                            \
   struct vm_operation_##name {                                           \
     template <class T> VM_FUNCTION float run(float x) { return of_f32; } \
+    template <class T> VM_FUNCTION double run(double x) = delete;        \
   };
 VM_MATH(exp2, __builtin_amdgcn_exp2f(x))
 VM_MATH(exp, __builtin_amdgcn_exp2f(x * 1.44269504f))
 VM_MATH(log2, __builtin_amdgcn_logf(x))
 VM_MATH(log, __builtin_amdgcn_logf(x) * 0.693147181f)
-VM_MATH(sqrt, __builtin_sqrtf(x))
 VM_MATH(rsqrt, __builtin_amdgcn_rsqf(x))
 VM_MATH(tanh, 1.0f - 2.0f / (__builtin_amdgcn_exp2f(x * 2.88539008f) + 1.0f))
 VM_MATH(sin, __builtin_amdgcn_sinf(__builtin_amdgcn_fractf(x * 0.159154943f)))
 VM_MATH(cos, __builtin_amdgcn_cosf(__builtin_amdgcn_fractf(x * 0.159154943f)))
-VM_MATH(floor, __builtin_floorf(x))
-VM_MATH(ceil, __builtin_ceilf(x))
-VM_MATH(round, __builtin_rintf(x))
+#undef VM_MATH
+#define VM_MATH(name, of_f32, of_f64)                                      \
+  struct vm_operation_##name {                                             \
+    template <class T> VM_FUNCTION float run(float x) { return of_f32; }   \
+    template <class T> VM_FUNCTION double run(double x) { return of_f64; } \
+  };
+VM_MATH(sqrt, __builtin_sqrtf(x), __builtin_sqrt(x))
+VM_MATH(floor, __builtin_floorf(x), __builtin_floor(x))
+VM_MATH(ceil, __builtin_ceilf(x), __builtin_ceil(x))
+VM_MATH(round, __builtin_rintf(x), __builtin_rint(x))
 #else
 #define VM_MATH(name, of_f32, of_f64)                                      \
   struct vm_operation_##name {                                             \

@@ -47,6 +47,9 @@ template <class T> VM_FUNCTION typename T::value vm_decode(typename T::code code
     float value;
     asm("{.reg .b16 h; cvt.u16.u32 h, %1; cvt.f32.f16 %0, h;}" : "=f"(value) : "r"(code));
     return value;
+#elif VM_HIP
+  } else if constexpr (vm_is<T, vm_f16>) {
+    return (float)__builtin_bit_cast(_Float16, (unsigned short)code);
 #endif
   } else {
     constexpr unsigned sign = 1u << (T::bits - 1);
@@ -91,6 +94,12 @@ VM_FUNCTION unsigned vm_encode(float value) {
           asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(half) : "f"(value));
       }
       return half;
+    }
+#elif VM_HIP
+    if constexpr (vm_is<T, vm_f16>) {
+      const unsigned code = __builtin_bit_cast(unsigned short, (_Float16)value);
+      const bool infinite = (code & 0x7fff) == 0x7c00 && Mode == vm_overflow_saturate && !Keep;
+      return infinite ? code - 1 : code;
     }
 #endif
     constexpr int drop = 23 - T::mantissa;

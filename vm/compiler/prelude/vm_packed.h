@@ -85,6 +85,12 @@ template <class T> VM_FUNCTION float vm_fma_value(float a, float b, float c) {
   }
 }
 
+#if VM_HIP
+typedef _Float16 vm_halves __attribute__((ext_vector_type(2)));
+VM_FUNCTION vm_halves vm_halves_of(unsigned pair) { return __builtin_bit_cast(vm_halves, pair); }
+VM_FUNCTION unsigned vm_word_of_halves(vm_halves pair) { return __builtin_bit_cast(unsigned, pair); }
+#endif
+
 template <class T> VM_FUNCTION unsigned vm_pair_fma(unsigned a, unsigned b, unsigned c) {
 #if VM_CUDA
   unsigned result;
@@ -94,6 +100,11 @@ template <class T> VM_FUNCTION unsigned vm_pair_fma(unsigned a, unsigned b, unsi
     asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
   return result;
 #else
+#if VM_HIP
+  if constexpr (vm_is<T, vm_f16>)
+    return vm_word_of_halves(
+        __builtin_elementwise_fma(vm_halves_of(a), vm_halves_of(b), vm_halves_of(c)));
+#endif
   return vm_pack<T, vm_overflow_ieee>(vm_fma_value<T>(vm_low<T>(a), vm_low<T>(b), vm_low<T>(c)),
                                       vm_fma_value<T>(vm_high<T>(a), vm_high<T>(b), vm_high<T>(c)));
 #endif
@@ -125,17 +136,23 @@ VM_PAIR(max, "max", 0)
 #else
 VM_FUNCTION float vm_min_value(float a, float b);
 VM_FUNCTION float vm_max_value(float a, float b);
-#define VM_PAIR(name, low, high)                                                   \
+#if VM_HIP
+#define VM_PAIR_NATIVE(halves) if constexpr (vm_is<T, vm_f16>) return vm_word_of_halves(halves);
+#else
+#define VM_PAIR_NATIVE(halves)
+#endif
+#define VM_PAIR(name, value, native)                                               \
   template <class T> VM_FUNCTION unsigned vm_pair_##name(unsigned x, unsigned y) { \
-    float a = vm_low<T>(x), b = vm_low<T>(y);                                      \
-    const float first = low;                                                       \
+    native float a = vm_low<T>(x), b = vm_low<T>(y);                               \
+    const float low = value;                                                       \
     a = vm_high<T>(x), b = vm_high<T>(y);                                          \
-    return vm_pack<T, vm_overflow_ieee>(first, high);                              \
+    return vm_pack<T, vm_overflow_ieee>(low, value);                               \
   }
-VM_PAIR(add, a + b, a + b)
-VM_PAIR(sub, a - b, a - b)
-VM_PAIR(mul, a* b, a* b)
-VM_PAIR(min, vm_min_value(a, b), vm_min_value(a, b))
-VM_PAIR(max, vm_max_value(a, b), vm_max_value(a, b))
+VM_PAIR(add, a + b, VM_PAIR_NATIVE(vm_halves_of(x) + vm_halves_of(y)))
+VM_PAIR(sub, a - b, VM_PAIR_NATIVE(vm_halves_of(x) - vm_halves_of(y)))
+VM_PAIR(mul, a* b, VM_PAIR_NATIVE(vm_halves_of(x) * vm_halves_of(y)))
+VM_PAIR(min, vm_min_value(a, b), )
+VM_PAIR(max, vm_max_value(a, b), )
 #undef VM_PAIR
+#undef VM_PAIR_NATIVE
 #endif

@@ -39,6 +39,7 @@
 extern __shared__ __align__(1024) unsigned char vm_shared_memory[];
 
 #elif VM_HIP
+#pragma clang fp contract(off)
 #define VM_ARCH 0
 #define VM_FUNCTION static inline __attribute__((device)) __attribute__((always_inline))
 #define VM_UNROLL _Pragma("unroll")
