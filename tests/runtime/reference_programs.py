@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from vm.errors import Origin, VmError
+from vm.isa.instantiate import instantiate
+from vm.isa.kernel import Kernel
 from vm.isa.program import parse
 from vm.runtime.reference import Report, run
 
@@ -38,9 +40,10 @@ def fault(text: str, arguments: dict[str, Any], **options: Any) -> VmError:
     return caught.value
 
 
-def _kernel(text: str):
+def _kernel(text: str) -> Kernel:
+    """The kernel unverified: the machine finds by itself what the verifier can find as well."""
     (program,) = parse(text).programs.values()
-    return program.instantiate()
+    return instantiate(program.definition, program.constants, {})
 
 
 def _unmark(text: str) -> tuple[str, dict[str, list[tuple[int, ...]]]]:
