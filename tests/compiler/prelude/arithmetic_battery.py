@@ -207,6 +207,46 @@ def integers(type_: str) -> Text:
     return text
 
 
+def indices() -> Text:
+    """The same operations on C++ integers."""
+    text = Text("indices")
+    kinds = {"i32": "int", "u32": "unsigned", "i64": "long long", "u64": "unsigned long long"}
+    rng = np.random.default_rng(9)
+    for type_, kind in kinds.items():
+        a, b = codes_of(type_, rng, 128), codes_of(type_, rng, 128)
+        divisor = np.where(b == 0, b.dtype.type(1), b)
+        amount = rng.integers(0, oracle.bits_of(type_) + 3, a.shape).astype(a.dtype)
+        for name, function, other in (
+            ("add", operator.add, b), ("sub", operator.sub, b), ("mul", operator.mul, b),
+            ("div", operator.floordiv, divisor), ("mod", operator.mod, divisor),
+            ("ceil_div", lambda x, y: -(-x // y), divisor), ("min", min, b), ("max", max, b),
+            ("shl", operator.lshift, amount), ("shr", operator.rshift, amount),
+            ("neg", operator.neg, None), ("abs", abs, None),
+        ):  # fmt: skip
+            operands = [a] if other is None else [a, other]
+            body = " ".join(
+                f"vm_set<{k}>(y0, vm_index_{name}<{kind}>("
+                + ", ".join(f"vm_get<{k}>(x{i})" for i in range(len(operands)))
+                + "));"
+                for k in range(COUNT)
+            )
+            text.map(
+                f"index_{name}_{type_}", [Register(type_, COUNT, each) for each in operands],
+                [(type_, COUNT)], body, [integer_result(type_, function, *operands)],
+            )  # fmt: skip
+        for target, other_kind in kinds.items():
+            body = " ".join(
+                f"vm_set<{k}>(y0, vm_index_cast<{other_kind}, {kind}>(vm_get<{k}>(x0)));"
+                for k in range(COUNT)
+            )
+            wanted = oracle.cast(type_, target, a.reshape(-1)).reshape(a.shape)
+            text.map(
+                f"index_cast_{type_}_{target}", [Register(type_, COUNT, a)], [(target, COUNT)],
+                body, [wanted],
+            )  # fmt: skip
+    return text
+
+
 # Units in the last place that a function may be off in f32 and f64, and where it is tried.
 FUNCTIONS = {
     "exp": (np.exp, 2, (-90, 90)), "exp2": (np.exp2, 2, (-127, 128)), "log": (np.log, 2, (0, 1e6)),
@@ -265,6 +305,7 @@ def functions(type_: str) -> Text:
 
 
 BATTERIES = {
+    "indices": indices,
     **{f"float_{t}": partial(floats, t) for t in FLOATS},
     **{f"integer_{t}": partial(integers, t) for t in INTEGERS},
     **{f"functions_{t}": partial(functions, t) for t in ("f16", "bf16", "f32", "f64")},

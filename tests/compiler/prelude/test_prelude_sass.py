@@ -21,6 +21,7 @@ BATTERIES = {
     **{
         name: arithmetic_battery.BATTERIES[name]
         for name in (
+            "indices",
             "float_f16",
             "float_bf16",
             "float_f64",
