@@ -11,9 +11,9 @@ once, the matmul, its reference and cases:
     python -m programs.quantized_matmul --format nvfp4
 
 The product is taken in the type of the activations, f16 or bf16, after each weight was scaled in
-it; scales of whole columns and the second level multiply the sum, in f32, which rounds less and
-costs nothing. Any M and N will do, and any K that groups divide: tiles that reach past an edge are
-padded with code 0 when they are packed, and A reads 0 there.
+it (and must lie in its range then); scales of whole columns and the second level multiply the sum,
+in f32, which rounds less and costs nothing. Any M and N will do, and any K that groups divide:
+tiles that reach past an edge are padded with code 0 when they are packed, and A reads 0 there.
 """
 
 from __future__ import annotations
