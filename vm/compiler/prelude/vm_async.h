@@ -18,7 +18,8 @@
 #pragma once
 
 #if VM_CUDA
-template <int Bytes> VM_FUNCTION void vm_copy_async(unsigned shared, const void* global, bool predicate = true) {
+template <int Bytes>
+VM_FUNCTION void vm_copy_async(unsigned shared, const void* global, bool predicate = true) {
   const unsigned window = vm_shared_window(shared);
   const int size = predicate ? Bytes : 0;
   if constexpr (Bytes == 16)
@@ -63,7 +64,8 @@ VM_FUNCTION void vm_copy_bulk(unsigned shared, const void* global, int bytes, un
 }
 #endif
 #elif VM_HIP
-template <int Bytes> VM_FUNCTION void vm_copy_async(unsigned shared, const void* global, bool predicate = true) {
+template <int Bytes>
+VM_FUNCTION void vm_copy_async(unsigned shared, const void* global, bool predicate = true) {
   unsigned words[4];
   vm_load_global<Bytes>(words, 0, global, predicate);
   vm_store_shared<Bytes>(shared, words, 0);
@@ -71,7 +73,9 @@ template <int Bytes> VM_FUNCTION void vm_copy_async(unsigned shared, const void*
 VM_FUNCTION void vm_commit_async() {}
 template <int Pending> VM_FUNCTION void vm_wait_async() {}
 #else
-template <int Bytes> VM_FUNCTION void vm_copy_async(unsigned shared, const void* global, bool predicate = true VM_PLACE) {
+template <int Bytes>
+VM_FUNCTION void vm_copy_async(unsigned shared, const void* global,
+                               bool predicate = true VM_PLACE) {
   static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16, "4, 8 or 16 bytes");
   void* target = vm_emulator_shared(shared, Bytes, Bytes, place);
   const void* source = predicate ? vm_emulator_global(global, Bytes, Bytes, false, place) : nullptr;

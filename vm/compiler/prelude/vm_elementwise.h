@@ -7,8 +7,9 @@
 //                        where one is NaN)
 //   floats               vm_exp vm_exp2 vm_log vm_log2 vm_sqrt vm_rsqrt vm_tanh vm_sin vm_cos
 //                        vm_floor vm_ceil vm_round
-//   integers             vm_floordiv (as vm_div) vm_mod vm_ceil_div vm_shl vm_shr (the remainder has the divisor's sign; shifting by
-//                        the number of bits or more leaves nothing, or the sign)
+//   integers             vm_floordiv (as vm_div) vm_mod vm_ceil_div vm_shl vm_shr (the remainder has
+//                        the divisor's sign; shifting by the number of bits or more leaves nothing, or
+//                        the sign)
 //   integers and bool    vm_and vm_or vm_xor vm_not
 //   any type, into bool  vm_eq vm_ne vm_lt vm_le vm_gt vm_ge (all but `ne` are false with NaN)
 //   any type             vm_where(target, condition, a, b): a where the condition holds, else b

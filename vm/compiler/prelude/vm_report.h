@@ -1,12 +1,12 @@
 // Telling the host: failed checks, and values for whoever debugs.
 //
 //   vm_check(condition, record, code)    where the condition fails, the first thread to fail writes the
-//                                        record and all go on; a record is 8 words in global memory, 0 before:
-//                                        code, block 0 1 2, thread, 0 0 0
-//   vm_assert(condition, record, code)   the same, and the kernel ends there: the record has to be host memory
-//                                        that the device maps, since the context is lost
+//                                        record and all go on; a record is 8 words in global memory, 0
+//                                        before: code, block 0 1 2, thread, 0 0 0
+//   vm_assert(condition, record, code)   the same, and the kernel ends there: the record has to be host
+//                                        memory that the device maps, since the context is lost
 //   vm_assert_all(register)              ends the kernel unless every element of a bool register holds
-//   vm_print(label, register)            every element of this thread's register, one line
+//   vm_print(label, register)            every element of this thread's register, a line each
 //   vm_print_value(label, value)         an int, unsigned, long long or float
 #pragma once
 
