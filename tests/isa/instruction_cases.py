@@ -86,11 +86,16 @@ BODIES: dict[str, str] = {
     "print": f"{TENSORS}  print(r, label=\"all \\\"of\\\" it\"); print(3); print(true)",
     "assert": f"{TENSORS}  assert(r < 1.0, message=\"small\"); assert(c)",
     "dot": "  a = load(H[0 +: 16, 0 +: 16]); b = load(H[16 +: 16, 0 +: 8])\n"
-    "  var acc: register(f32)[16, 8] = fill(0.0)\n  acc := dot(a, b, acc)\n  print(dot(a, b, c=acc))",
+    "  var acc: register(f32)[16, 8] = fill(0.0)\n  acc := dot(a, b, acc)\n"
+    "  print(dot(a, b, c=acc))",
     "block_index": "  bm, bn = block_index(); print(bm + bn)",
     "grid_size": "  gm, gn = grid_size(); print(gm * gn)",
+    "group_index": "  group all(warps=1, copies=1) { print(group_index()) }",
     "synchronize": "  if c { synchronize() }\n  synchronize()",
-    "barrier": "  barrier(1, 1); barrier(id=2, warps=2, arrive=true)",
+    "barrier": "  barrier(1, 1); barrier(id=2, warps=1, arrive=true)",
+    "grid_wait": "  if c { grid_wait() } else { grid_wait() }\n"
+    "  print(load(A[0 +: 8]))",
+    "grid_launch_dependents": "  grid_launch_dependents(); synchronize()",
     "exit": "  if n < 0 { exit() }\n  print(n)",
     "thread_index": "  print(thread_index())",
     "undefined": "  y = undefined(f16, [4, 8], spatial(4, 8)); print(y)",

@@ -42,7 +42,7 @@ def require_writable(instruction: Instruction, field: str) -> None:
     """Refuses to write a global parameter that is not marked out or inout."""
     tile: Tile = getattr(instruction, field)
     type_ = tile.base.type
-    if isinstance(type_, GlobalType) and type_.access == "in":
+    if isinstance(type_, GlobalType) and not type_.is_written:
         raise instruction.refuse(
             "E0214", f"`{tile.base.name}` is only read", field, "written here",
             others=((tile.base.origin, "not marked out or inout"),),
@@ -115,7 +115,8 @@ class GlobalView(Instruction, opcode="global_view"):
             whole = type(extent.value) is int if constant else extent.type.dtype.is_integer
             if not whole or (constant and extent.value < 0):
                 raise self.refuse(
-                    "E0205", "an extent is a whole number", "extents", f"this is {describe(extent)}",
+                    "E0205", "an extent is a whole number", "extents",
+                    f"this is {describe(extent)}",
                     fix="write a number such as 64, or an integer scalar",
                 )  # fmt: skip
         if not self.extents:

@@ -12,27 +12,18 @@ from vm.isa.synchronization import Barrier
 
 
 def check_barriers(kernel: Kernel) -> Iterator[Diagnostic]:
-    """E0404: every use of a barrier counts the same warps, and that many come to it."""
-    first: dict[int, Barrier] = {}
+    """E0404: a barrier waits for more warps than there are that ever come to one of its id."""
+    found = list(_barriers(kernel.body, set(range(kernel.threads // kernel.warp_width))))
     coming: dict[int, set[int]] = {}
-    for barrier, warps in _barriers(kernel.body, set(range(kernel.threads // kernel.warp_width))):
-        earlier = first.setdefault(barrier.id, barrier)
+    for barrier, warps in found:
         coming.setdefault(barrier.id, set()).update(warps)
-        if barrier.warps != earlier.warps:
+    for barrier, _ in found:
+        number = len(coming[barrier.id])
+        if number < barrier.warps:
             yield Diagnostic(
                 "E0404",
-                f"barrier {barrier.id} waits for {barrier.warps} warps here and for "
-                f"{earlier.warps} elsewhere",
-                (Label(barrier.origin, f"{barrier.warps} warps"),
-                 Label(earlier.origin, f"{earlier.warps} warps")),
-                (), "give both the same number, or use another id",
-            )  # fmt: skip
-    for number, barrier in first.items():
-        if len(coming[number]) < barrier.warps:
-            yield Diagnostic(
-                "E0404",
-                f"barrier {number} waits for {barrier.warps} warps, but only "
-                f"{len(coming[number])} ever come to it",
+                f"barrier {barrier.id} waits for {barrier.warps} warps, but only {number} ever "
+                "come to it",
                 (Label(barrier.origin, "waits for ever"),),
                 (), "count the warps of every group that comes here",
             )  # fmt: skip

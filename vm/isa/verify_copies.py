@@ -34,7 +34,7 @@ _State = dict[CopyAsync, _UnderWay] | None
 
 
 def check_copies(kernel: Kernel) -> Iterator[Diagnostic]:
-    """E0406: the target of a copy is touched before it has been waited for."""
+    """E0407: the target of a copy is touched before it has been waited for."""
     flow = _Flow()
     flow.block(kernel.body, {})
     yield from flow.found.values()
@@ -125,7 +125,7 @@ def _fault(tile: Tile, copy: CopyAsync, under_way: _UnderWay) -> Diagnostic:
     else:
         fix = f"wait for it before: wait_async({under_way.later}), or a smaller number"
     return Diagnostic(
-        "E0406",
+        "E0407",
         f"`{tile.base.name}` is still being copied into",
         (Label(tile.origin, "used here"),
          Label(copy.origin, "no wait covers this copy on any way to there")),

@@ -41,4 +41,12 @@ EXPLANATIONS = (
         "blocks.",
         COMPILE,
     ),
+    Explanation(
+        "E0407", "a tensor that is still being copied into",
+        "An asynchronous copy runs beside the program. Its target may be touched only after its "
+        "group has been closed and a wait has covered it; here no way leads through such a wait.",
+        program("s = shared_alloc(f32, [32])", "copy_async(s, A[0 +: 32])", "commit_async()",
+                "wait_async(1)", "store(C[0 +: 32], load(s))"),
+        "s", "Write wait_async(0), or the number that the message names.",
+    ),
 )  # fmt: skip

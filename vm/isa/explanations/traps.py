@@ -111,9 +111,10 @@ EXPLANATIONS = (
     ),
     _run(
         "E0603", "a deadlock",
-        "Every group of a block waits for another: a barrier counts warps that never come to it.",
-        ("group one(warps=1) {", "  barrier(1, 2)", "}", "group two(warps=1) {",
-         "  store(C[0 +: 64], load(A[0 +: 64]))", "}"), "barrier(1, 2)",
+        "Every group of a block waits for another: a barrier counts warps that do not come to it.",
+        ("group one(warps=1) {", "  barrier(1, 2); barrier(2, 2)", "}", "group two(warps=1) {",
+         "  barrier(2, 2); barrier(1, 2)", "}", "store(C[0 +: 64], load(A[0 +: 64]))"),
+        "barrier(1, 2)",
         "Let every group that a barrier counts come to it, in the same order.",
     ),
     _run(
@@ -121,7 +122,7 @@ EXPLANATIONS = (
         "Until wait_async covers the commit group of a copy, its target may not be touched, its "
         "source not be written, and its memory not end.",
         ("s = shared_alloc(f32, [64])", "copy_async(s, A[0 +: 64])", "commit_async()",
-         "store(C[0 +: 64], load(s))", "wait_async(0)"), "s",
+         "if block_index() > 0 { wait_async(0) }", "store(C[0 +: 64], load(s))"), "s",
         "Call wait_async first; then synchronize(), so that other threads see it too.",
     ),
     _run(

@@ -75,6 +75,12 @@ EXPLANATIONS = (
         "Give it a first value where it is declared: var x: register(f32)[32] = fill(0.0).",
     ),
     Explanation(
+        "E0211", "a result that is missing, or that nobody takes",
+        "A reference ends in `return` on every way through it; a program has no result.",
+        program("return 1"), "return 1",
+        "End a reference with `return value`; let a program store into an out parameter.",
+    ),
+    Explanation(
         "E0212", "arithmetic on a type that only stores",
         "Integers below 8 bits, floats below 16, tf32, scales and codebooks are stored and cast, "
         "not computed with.",
