@@ -1,4 +1,4 @@
-"""The generated pages are what the classes say, and the pages say something of every instruction."""
+"""The generated pages are what the classes say, with rules for every instruction and code."""
 
 from __future__ import annotations
 
