@@ -23,6 +23,7 @@ from vm.isa import (
     memory,
     nvidia,
     nvidia_atomics,
+    nvidia_packed,
     registers,
 )
 from vm.isa import synchronization as sync
@@ -420,6 +421,14 @@ def _pick(e: _Emitter, i: lanes.Pick) -> Iterator[str]:
         yield f"vm_fill({target}, {e.register(i.x)});"
     else:
         yield f"vm_pick<{', '.join(map(str, i.slots))}>({target}, {e.register(i.x)});"
+
+
+@emits(nvidia_packed.Dequantize)
+def _dequantize(e: _Emitter, i: nvidia_packed.Dequantize) -> Iterator[str]:
+    declaration, target = e.target(i)
+    yield from declaration
+    slots = ", ".join(map(str, i.slots))
+    yield f"vm_dequantize<{i.offset}, {slots}>({target}, {e.register(i.x)});"
 
 
 @emits(lanes.SlotConstants)

@@ -96,10 +96,10 @@ def manifest_of(lowered: Lowered) -> Manifest:
         kernel=kernel_symbol(kernel),
         pointers=tuple(
             PointerArgument(
-                p.name, p.type.dtype.name, tuple(_text(e) for e in p.type.shape), "in" if p.type.access == "constant" else p.type.access,
-                alignment=1,
+                p.name, p.type.dtype.name, tuple(_text(e) for e in p.type.shape),
+                p.type.access if p.type.is_written else "in",
                 strides=None if p.type.strides is None else tuple(map(_text, p.type.strides)),
-            )
+            )  # fmt: skip
             for p in pointers(kernel)
         ),
         sizes=tuple(SizeArgument(size.name) for size in kernel.sizes),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vm.compiler.addresses import AddressWriter
+from vm.compiler.dead_code import remove_dead_code
 from vm.compiler.facts import ALIGNED, Facts
 from vm.compiler.rules import Refused
 from vm.compiler.targets.target import Target
@@ -26,7 +27,16 @@ from vm.isa.kernel import Kernel
 from vm.isa.lanes import Pick, Spread, ThreadIndex, Undefined
 from vm.isa.memory import GlobalView, SharedAllocate
 from vm.isa.registers import Cast, Fill, View
-from vm.isa.synchronization import Barrier, BlockIndex, Exit, GridLaunchDependents, GridSize, GridWait, GroupIndex, Synchronize
+from vm.isa.synchronization import (
+    Barrier,
+    BlockIndex,
+    Exit,
+    GridLaunchDependents,
+    GridSize,
+    GridWait,
+    GroupIndex,
+    Synchronize,
+)
 from vm.isa.types import Immediate, RegisterType, Type, Value
 from vm.layouts import RegisterLayout
 
@@ -34,8 +44,8 @@ from vm.layouts import RegisterLayout
 SLOTWISE = (Elementwise, Cast)
 UNCHANGED = (
     View, Fill, control.Control, control.Copy, Synchronize, Barrier, BlockIndex, GridSize,
-    GroupIndex, GridLaunchDependents, GridWait, Exit, CommitAsync, WaitAsync, Print, Assert, SharedAllocate, GlobalView, Pick,
-    Spread, ThreadIndex, Undefined,
+    GroupIndex, GridLaunchDependents, GridWait, Exit, CommitAsync, WaitAsync, Print, Assert,
+    SharedAllocate, GlobalView, Pick, Spread, ThreadIndex, Undefined,
 )  # fmt: skip
 
 
@@ -72,7 +82,7 @@ class Selection(AddressWriter):
     def select(self) -> Selected:
         for size in self.kernel.sizes:
             self.facts.know_natural(size)
-        kernel = self.run()
+        kernel = remove_dead_code(self.run())
         return Selected(kernel, self.choices, self.shared_bytes)
 
     def block(self, statements: list[Instruction]) -> list[Instruction]:
@@ -109,9 +119,6 @@ class Selection(AddressWriter):
 
     # --- choosing ---
     def rewrite(self, instruction: Instruction) -> None:
-        if isinstance(instruction, SLOTWISE):
-            self._slotwise(instruction)
-            return
         refused: list[tuple[str, str]] = []
         for rule in self.target.rules.of(type(instruction)):
             try:
@@ -124,6 +131,9 @@ class Selection(AddressWriter):
             )
             if instruction.results:
                 self.bind(instruction, result)
+            return
+        if isinstance(instruction, SLOTWISE):
+            self._slotwise(instruction)
             return
         if isinstance(instruction, UNCHANGED) or instruction.opcode.startswith(
             self.target.prefix

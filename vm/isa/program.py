@@ -19,6 +19,7 @@ from vm.isa import (  # noqa: F401  (importing a family registers its instructio
     memory,
     nvidia,
     nvidia_atomics,
+    nvidia_packed,
     randomness,
     registers,
     synchronization,

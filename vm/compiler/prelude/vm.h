@@ -31,3 +31,4 @@
 #include "vm_atomic.h"
 #include "vm_report.h"
 #include "vm_index.h"
+#include "vm_dequantize.h"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vm.compiler.targets import (  # noqa: F401  (importing them registers their rules)
+    nvidia_casts,
     nvidia_global,
     nvidia_indexed,
     nvidia_matrix,
