@@ -42,6 +42,13 @@ EXPLANATIONS = (
         COMPILE,
     ),
     Explanation(
+        "E0406", "memory that an earlier grid may still write",
+        "A program that calls grid_wait begins while grids before it still run. Until then only "
+        "memory that nobody writes, declared constant(global(...)), may be touched.",
+        program("x = load(A[0 +: 32])", "grid_wait()", "store(C[0 +: 32], x)"), "A[0 +: 32]",
+        "Move grid_wait() up, or declare the parameter constant(global(f32))[N].",
+    ),
+    Explanation(
         "E0407", "a tensor that is still being copied into",
         "An asynchronous copy runs beside the program. Its target may be touched only after its "
         "group has been closed and a wait has covered it; here no way leads through such a wait.",
