@@ -113,6 +113,23 @@ program p(A: global(f32)[64], C: out(global(f32))[64]) grid (1) threads 64 {
     execute(right, {"A": NUMBERS, "C": None})
 
 
+def test_memory_that_is_allocated_again_is_undefined_again() -> None:
+    text = """vm 1
+program p() grid (1) threads 64 {
+  for i in range(2) {
+    s = <{shared_alloc(f32, [64])}>
+    if i == 0 {
+      store(s, 1.0)
+    }
+    synchronize()
+    x = load(<[s]>)
+    synchronize()
+  }
+}"""
+    assert fault(text, {}).code == "E0507"
+    execute(_plain(text).replace("i == 0", "i >= 0"), {})
+
+
 def _plain(text: str) -> str:
     for mark in ("<[", "]>", "<{", "}>"):
         text = text.replace(mark, "")
@@ -206,6 +223,25 @@ def test_the_source_of_a_copy_is_not_written_before_the_wait(effects: str) -> No
     marked = text.replace("A[0 +: 64])", "<{A[0 +: 64]}>)").replace("A[63 +: 1]", "<[A[63 +: 1]]>")
     assert fault(marked, arguments, effects=effects).code == "E0601"
     execute(text.replace("  store", "  synchronize()\n  store"), arguments, effects=effects)
+
+
+def test_a_copy_reads_its_source_until_it_is_waited_for() -> None:
+    text = """vm 1
+program p(A: inout(global(f32))[64]) grid (1) threads 64 {
+  s = shared_alloc(f32, [64])
+  copy_async(s, <{A[0 +: 64]}>)
+  commit_async()
+  x = load(A[0 +: 64])
+  synchronize()
+  wait_async()
+  store(<[A[0 +: 64]]>, x)
+}"""
+    # The barrier came before the wait: it says nothing of what the copy still read then.
+    assert fault(text, {"A": NUMBERS.copy()}).code == "E0601"
+    # Loads of the group itself do not hide that a copy is still on its way.
+    assert fault(text.replace("  wait_async()\n", ""), {"A": NUMBERS.copy()}).code == "E0604"
+    right = _plain(text).replace("wait_async()", "wait_async()\n  synchronize()")
+    execute(right, {"A": NUMBERS.copy()})
 
 
 def test_copies_of_what_was_just_written_need_a_barrier() -> None:
@@ -454,6 +490,46 @@ def test_blocks_that_wait_for_each_other(schedule: str) -> None:
     assert fault(blocks(unreleased), memory(), schedule="program").code == "E0602"
 
 
+def test_what_another_block_does_meanwhile_is_not_covered_by_a_barrier() -> None:
+    """Block 1 stores behind its flag; block 0 has run before and after, with barriers of its own,
+    and reads elements of both."""
+    text = blocks("""if b == 0 {
+    store(C[0 +: 16], 1.0)
+    var seen: u32 = 0
+    while seen == 0 {
+      seen := atomic(F[0], 0, op="add")
+    }
+    synchronize()
+    x = load(<[C[0 +: 32]]>)
+  } else {
+    a = atomic(F[0], 1, op="exchange")
+    store(<{C[16 +: 16]}>, 2.0)
+  }""")
+    assert fault(text, memory()).code == "E0602"
+
+
+def test_random_schedules_let_groups_take_turns() -> None:
+    text = """vm 1
+program p() grid (1) threads 64 {
+  group one(warps=1) {
+    for i in range(8) { print(i, label="one") }
+  }
+  group two(warps=1) {
+    for i in range(8) { print(i, label="two") }
+  }
+}"""
+    seen = {}
+    for schedule in ("program", "reverse", *(f"random:{seed}" for seed in range(8))):
+        lines: list[str] = []
+        execute(text, {}, schedule=schedule, output=lines.append)
+        order = [line.split(": ")[1] for line in lines]
+        assert sorted(order) == ["one"] * 8 + ["two"] * 8
+        seen[schedule] = order
+    assert seen["program"] == ["one"] * 8 + ["two"] * 8
+    assert seen["reverse"] == ["two"] * 8 + ["one"] * 8
+    assert len({tuple(order) for order in seen.values()}) > 4
+
+
 def test_polling_without_an_atomic_access_is_a_race() -> None:
     text = HANDOVER.replace("RELEASE", "synchronize()").replace("<[", "").replace("]>", "")
     text = text.replace("ACQUIRE", "seen := load_scalar(F[0])").replace("F[0], 1,", "<[F[0]]>, 1,")
@@ -515,19 +591,18 @@ program p(C: inout(global(f32))[64]) grid (1) threads 32 {
         execute(_plain(text.replace("OFFSET", str(offset))), {"C": NUMBERS.copy()})
 
 
-def test_elements_that_share_a_byte_are_not_written_apart() -> None:
-    """Memory is written by bytes: the later of two writes would bring back the old neighbour."""
+def test_elements_that_share_a_byte_are_written_apart() -> None:
+    """A store changes the bits of its elements and no others, so that writes of neighbours within
+    a byte do not race; writes of one element do."""
     text = """vm 1
 program p(C: inout(global(u4))[2, 5]) grid (1) threads 32 {
   store(<{C[0 +: 2, 0 +: FIRST]}>, 1)
-  store(<[C[0 +: 2, FIRST +: 1]]>, 2)
+  store(<[C[0 +: 2, 1 +: 1]]>, 2)
 }"""
-    arguments = {"C": np.zeros((2, 3), np.uint8)}
-    assert fault(text.replace("FIRST", "1"), arguments).code == "E0601"
-    execute(_plain(text.replace("FIRST", "2")), arguments)
-    # Rows begin at bytes of their own.
-    rows = "store(C[0, 0 +: 5], 1)\n  store(C[1, 0 +: 5], 2)"
-    execute(text[: text.index("store")] + rows + "\n}", arguments)
+    memory = np.full((2, 3), 0x33, np.uint8)
+    execute(_plain(text.replace("FIRST", "1")), {"C": memory})
+    assert memory.tolist() == [[0x21, 0x33, 0x33]] * 2
+    assert fault(text.replace("FIRST", "2"), {"C": memory}).code == "E0601"
 
 
 # --- the rule itself, against every pair of accesses ---

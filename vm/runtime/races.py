@@ -83,26 +83,6 @@ class Shadow:
         self.unit = unit
         self.generation += 1
 
-    def shared_bytes(self, tensor: Any, region: Any) -> np.ndarray | None:
-        """The writers of the bytes that a region of packed rows has only a part of.
-
-        Memory is written by bytes: elements beside the region's own are written back unchanged, so
-        that another write of them at the same time would be lost.
-        """
-        if self.unit >= 8 or not tensor.has_rows or not isinstance(region[-1], slice):
-            return None
-        first, last = region[-1].start * tensor.dtype.bits, region[-1].stop * tensor.dtype.bits
-        if first % 8 == 0 and last % 8 == 0:
-            return None
-        row = -(-tensor.shape[-1] * tensor.dtype.bits // 8) * 8
-        strides = (*(4 * s // self.unit for s in tensor.strides[:-1]), 4)
-        shape = (*tensor.shape[:-1], row // self.unit)
-        if self.bits - tensor.start < row:
-            return None
-        rows = _strided(self.writer, shape, strides, tensor.start // self.unit)
-        whole = slice(first // 8 * 8 // self.unit, -(-last // 8) * 8 // self.unit)
-        return rows[(*region[:-1], whole)]
-
 
 def _strided(array: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...], start: int):
     if 0 in shape:
@@ -292,11 +272,6 @@ class Races:
         name, found = self._unordered_read(readers, clock)
         if found:
             return found, _first(readers == name)
-        shared = tensor.buffer.shadow.shared_bytes(tensor, region)
-        if shared is not None:
-            found = self._unordered_write(shared, clock, False)
-            if found:
-                return found, (0,) * len(tensor.shape)
         return None
 
     def atomic(

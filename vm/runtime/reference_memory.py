@@ -98,11 +98,6 @@ class MemoryTensor:
         )
 
     @property
-    def has_rows(self) -> bool:
-        """Whether elements are packed into rows that begin at whole bytes."""
-        return self._rows is not None
-
-    @property
     def end(self) -> int:
         """The bit behind the last element."""
         if not prod(self.shape):
@@ -142,7 +137,12 @@ class MemoryTensor:
             aligned, first, count = self._octets(region)
             held = unpack_rows(self._rows[aligned], self.dtype, count)
             held[..., first : first + region[-1].stop - region[-1].start] = codes
-            self._rows[aligned] = pack_rows(held, self.dtype)
+            packed = pack_rows(held, self.dtype)
+            # Bits behind the last element of a row may be elements of other views.
+            behind = np.uint8(0xFF << count * self.dtype.bits % 8 & 0xFF)
+            if count * self.dtype.bits % 8 and packed.size:
+                packed[..., -1] |= self._rows[aligned][..., -1] & behind
+            self._rows[aligned] = packed
         else:
             self._write_codes_by_bit(region, codes)
 
