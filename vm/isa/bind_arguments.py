@@ -117,7 +117,10 @@ def _operand(kind, name: str, item: Operand, node: Any, resolver: Resolver) -> A
 def _one_operand(kind, name: str, item: Operand, node, resolver: Resolver) -> Any:
     operand = resolver.operand(node)
     if isinstance(operand, tuple):
-        raise fail("E0209", "one value is needed here", node.origin, f"{len(operand)} values")
+        raise fail(
+            "E0209", "one value is needed here", node.origin, f"{len(operand)} values",
+            fix="bind each to a name before: `a, b = ...`",
+        )  # fmt: skip
     space = space_of(operand)
     if space not in item.spaces:
         memory = space in ("global", "shared")

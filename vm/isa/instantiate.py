@@ -644,7 +644,10 @@ class _Instantiation:
         match node:
             case syntax.Literal(value):
                 if isinstance(value, str):
-                    raise fail("E0203", "a string is not a value", node.origin, "here")
+                    raise fail(
+                        "E0203", "a string is not a value", node.origin, "here",
+                        fix="strings are for attributes, such as op=\"max\"",
+                    )  # fmt: skip
                 return Immediate(value, None, node.origin)
             case syntax.Name(text):
                 return self._name(node, text)

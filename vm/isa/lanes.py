@@ -90,6 +90,7 @@ class Pick(Instruction, opcode="pick"):
 
     def check(self) -> Type:
         source = require_layout(self, "x")
+        require_register_layout(self)
         if len(self.slots) != self.layout.slots or source.threads != self.layout.threads:
             raise self.refuse(
                 "E0304", f"{len(self.slots)} slots of {source.threads} threads for {self.layout}",
@@ -118,6 +119,15 @@ def require_layout(instruction: Instruction, field: str) -> RegisterLayout:
             f"this is {describe(getattr(instruction, field))}", fix="give it a layout",
         )  # fmt: skip
     return type_.layout
+
+
+def require_register_layout(instruction: Instruction) -> None:
+    """Refuses a `layout` that is no register layout."""
+    if not isinstance(instruction.layout, RegisterLayout):
+        raise instruction.refuse(
+            "E0304", "this is not a register layout", "layout", f"this is {instruction.layout}",
+            fix="compose one from local(...) and spatial(...)",
+        )  # fmt: skip
 
 
 def require_per_thread(instruction: Instruction, field: str, kinds: tuple[str, ...]) -> None:
@@ -175,6 +185,7 @@ class SlotConstants(Instruction, opcode="slot_constants"):
     layout = Attribute("layout")
 
     def check(self) -> Type:
+        require_register_layout(self)
         if len(self.values) != self.layout.slots:
             raise self.refuse("E0304", f"{len(self.values)} values for {self.layout.slots} slots",
                               "values", "here", fix="one value for each slot")  # fmt: skip

@@ -125,7 +125,10 @@ class GlobalView(Instruction, opcode="global_view"):
                 fix="write global_view(A, f16, M, N)",
             )  # fmt: skip
         if self.strides is not None and len(self.strides) != len(self.extents):
-            raise self.refuse("E0302", "one stride for each extent", "strides", "here")
+            raise self.refuse(
+                "E0302", f"{len(self.strides)} strides for {len(self.extents)} extents", "strides",
+                "here", fix="give one stride for each extent",
+            )  # fmt: skip
         base: GlobalType = self.base.base.type
         shape = tuple(e.value if isinstance(e, Immediate) else e for e in self.extents)
         return GlobalType(self.dtype, shape, base.access, self.strides)

@@ -222,7 +222,10 @@ def evaluate(node: syntax.Expression, environment: Environment) -> Any:
             return _member(node, base, name, arguments, keywords, environment)
         case syntax.Subscript(base, indices):
             return _element(node, evaluate(base, environment), indices, environment)
-    raise fail("E0203", "this is not a constant", node.origin, "here")
+    raise fail(
+        "E0203", "this is not a constant", node.origin, "here",
+        fix="write a number, dtype or layout",
+    )  # fmt: skip
 
 
 def _arguments(arguments, keywords, environment) -> tuple[list[Any], dict[str, Any]]:
@@ -275,7 +278,9 @@ def _apply(node: syntax.Expression, function: Callable, positional, named) -> An
     except DTypeError as error:
         raise fail("E0205", str(error), node.origin, "no dtype") from None
     except ZeroDivisionError:
-        raise fail("E0204", "division by zero", node.origin, "here") from None
+        raise fail(
+            "E0204", "division by zero", node.origin, "here", fix="give the constant another value",
+        ) from None
     except (TypeError, AttributeError, ValueError, OverflowError) as error:
         raise fail(
             "E0203", f"these arguments do not fit: {error}", node.origin, "in this call",
@@ -308,7 +313,10 @@ def _element(node, base, indices, environment: Environment) -> Any:
         position = evaluate(indices[0].offset, environment)
         if isinstance(position, int) and -len(base) <= position < len(base):
             return base[position]
-    raise fail("E0203", "this is not an element of a constant", node.origin, "here")
+    raise fail(
+        "E0203", "this is not an element of a constant", node.origin, "here",
+        fix="write shape[0], with a constant index inside the list",
+    )  # fmt: skip
 
 
 def close_over(node: syntax.Expression, environment: Environment) -> syntax.Expression | int:

@@ -127,7 +127,7 @@ def _shape(node: syntax.Subscript, environment: Environment, sizes: bool) -> tup
             )  # fmt: skip
         extent = close_over(index.offset, environment)
         known = isinstance(extent, int) and not isinstance(extent, bool)
-        if not known and (not sizes or isinstance(extent, (bool, float))):
+        if not known and not (sizes and isinstance(extent, syntax.Expression)):
             raise fail(
                 "E0303", "this extent must be a constant whole number", index.origin, "here",
                 fix="use constants; sizes may stand in the shapes of global parameters",
@@ -153,4 +153,12 @@ def _strides(keyword: syntax.Keyword | None, shape: tuple, environment: Environm
             "E0302", f"{len(shape)} strides are needed", keyword.origin, "here",
             fix="write one stride (in elements) for each dimension: strides=[N, 1]",
         )  # fmt: skip
-    return tuple(close_over(item, environment) for item in value.items)
+    strides = tuple(close_over(item, environment) for item in value.items)
+    for stride, item in zip(strides, value.items, strict=True):
+        whole = isinstance(stride, int) and not isinstance(stride, bool)
+        if not whole and not isinstance(stride, syntax.Expression):
+            raise fail(
+                "E0302", "a stride is a whole number of elements", item.origin, "this is not",
+                fix="use numbers, constants and sizes",
+            )  # fmt: skip
+    return strides
