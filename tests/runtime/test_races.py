@@ -345,6 +345,21 @@ def test_before_and_after_groups() -> None:
     )
 
 
+def test_a_barrier_of_the_block_orders_groups_that_have_ended() -> None:
+    """They came to no barrier themselves."""
+    text = """vm 1
+program p(C: out(global(f32))[32]) grid (1) threads 64 {
+  s = shared_alloc(f32, [32])
+  group one(warps=1) { store(<{s[0 +: 16]}>, 1.0) }
+  group two(warps=1) { store(s[16 +: 16], 2.0) }
+  synchronize()
+  store(C[0 +: 32], load(<[s]>))
+}"""
+    result = outputs(_plain(text), {"C": None})["C"]
+    assert np.array_equal(result, np.repeat(np.float32([1, 2]), 16))
+    assert fault(text.replace("  synchronize()\n", ""), {"C": None}).code == "E0601"
+
+
 def test_every_reader_must_have_come_before_a_write() -> None:
     """Three groups read; the writer meets only two of them."""
     text = """vm 1

@@ -336,6 +336,18 @@ program p(A: global(f32, strides=[S, T])[M, N], C: out(global(f32))[M, N]) grid 
         assert np.array_equal(outputs(text, {"A": array, "C": None})["C"], array)
 
 
+def test_strides_that_the_array_does_not_have() -> None:
+    text = """vm 1
+program p(<[A: global(f32, strides=[16, 1])[M, 8]]>) grid (1) threads 32 {
+}"""
+    whole = np.zeros((4, 16), np.float32)
+    assert fault(text, {"A": np.ascontiguousarray(whole[:, :8])}).code == "E0509"
+    right = text.replace("<[", "").replace("]>", "")
+    execute(right, {"A": whole[:, :8]})
+    # With one row there is nothing for the stride to be of.
+    execute(right, {"A": np.zeros((1, 8), np.float32)})
+
+
 def test_views_of_memory_as_other_types() -> None:
     text = """vm 1
 program p(A: global(u8)[8], C: inout(global(u8))[12]) grid (1) threads 32 {

@@ -41,6 +41,14 @@ def test_dot_error_holds_for_any_order_and_truncation(terms: int, seed: int) -> 
         assert abs(float(nearest) - value) <= bound
 
 
+def test_dot_error_holds_where_truncation_loses_every_term() -> None:
+    """1 and terms a little below its last place: all are cut off."""
+    terms = np.array([1.0] + [0.99 * 2.0**-23] * 20)
+    assert truncated_sum(terms) == 1.0
+    value = np.array(terms.sum())
+    assert abs(1.0 - value) <= dot_error(F16, F32, len(terms))(value, value, F32)
+
+
 def test_dot_error_finds_a_lost_term() -> None:
     """A bound that lets 1 of 1024 terms go would find nothing."""
     random = np.random.default_rng(1)

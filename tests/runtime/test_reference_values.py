@@ -85,7 +85,7 @@ def test_functions_are_of_their_own_magnitude() -> None:
 
 
 def test_a_value_is_never_larger_than_its_magnitude() -> None:
-    result = reference("A: f16[M, K]", "return max(A, -A) + min(A, A * 3.0)", A=X)
+    result = reference("A: f16[M, K]", "return min(A, A * 3.0)", A=X)
     assert (np.abs(result.values) <= result.magnitude).all()
 
 

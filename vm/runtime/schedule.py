@@ -13,7 +13,7 @@ from vm.errors import fail
 
 Item = TypeVar("Item")
 
-PREEMPTION = 0.25
+PREEMPTION = 0.5
 """How likely a random schedule takes another group after an instruction."""
 
 EARLY = 0.25
