@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from tests.spec import exact_arithmetic as exact
-from tests.spec import table_casts
+from tests.spec import table_casts, table_forms
 
 SUITE = Path(__file__).parents[2] / "spec" / "conformance"
 HEAD = "# Written by `python -m tests.spec.tables`: exact rationals say what is wanted.\nvm 1\n"
@@ -101,16 +101,16 @@ def float_arithmetic() -> str:
 
 
 def fused() -> str:
-    lines = [
-        "", "const T = f32", "",
-        "program fma_of(X: global(T)[N], Y: global(T)[N], Z: global(T)[N], R: out(global(T))[N])", "  grid (ceil_div(N, 32)) threads 32", "{",
-        "  at = block_index() * 32",
-        "  store(R[at +: 32], fma(load(X[at +: 32]), load(Y[at +: 32]), load(Z[at +: 32])))", "}",
-        "", "program apart(X: global(T)[N], Y: global(T)[N], Z: global(T)[N], "
-        "R: out(global(T))[N])", "  grid (ceil_div(N, 32)) threads 32", "{",
-        "  at = block_index() * 32",
-        "  store(R[at +: 32], load(X[at +: 32]) * load(Y[at +: 32]) + load(Z[at +: 32]))", "}",
-    ]  # fmt: skip
+    lines = ["", "const T = f32"]
+    operands = "load(X[at +: 32])", "load(Y[at +: 32])", "load(Z[at +: 32])"
+    for program, call in (
+        ("fma_of", f"fma({', '.join(operands)})"), ("apart", "{} * {} + {}".format(*operands))
+    ):
+        lines += [
+            "", f"program {program}(X: global(T)[N], Y: global(T)[N], Z: global(T)[N],",
+            "  R: out(global(T))[N])", "  grid (ceil_div(N, 32)) threads 32", "{",
+            "  at = block_index() * 32", f"  store(R[at +: 32], {call})", "}",
+        ]  # fmt: skip
     for name in ("f16", "bf16", "f32"):
         codes = exact.special_codes(name)
         one = codes[8]
@@ -367,6 +367,7 @@ FILES: dict[str, Callable[[], str]] = {
     "table_logic.vm": logic,
     "table_functions.vm": functions,
     "table_casts.vm": lambda: finish(table_casts.lines()),
+    "forms.vm": lambda: finish(table_forms.lines()),
 }
 
 
