@@ -118,6 +118,8 @@ BODIES: dict[str, str] = {
     "  acc = fill(0.0, f32, [16, 8], layout=mma_m16n8k16.c)\n"
     "  print(nv.mma(acc, a, b, \"mma_m16n8k16\", [0, 1, 2, 3], [0, 1, 2, 3], "
     "[0, 1]))",
+    "nv.dequantize": "  y = fill(3, u4, [64], layout=spatial(32).local(2))\n"
+    "  print(nv.dequantize(y, f16, [1, 0], spatial(32).local(2), offset=8))",
     "nv.shuffle_xor": "  print(nv.shuffle_xor(thread_index(), 16))",
     "nv.load_global_bits": f"{PER_THREAD}  y = undefined(u4, [32], spatial(32))\n"
     "  z = nv.load_global_bits(y, A, at); print(cast(z, i32))",

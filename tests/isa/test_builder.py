@@ -409,6 +409,26 @@ def test_layouts_and_dtypes_of_python_may_be_used():
     )
 
 
+def test_hints_and_instructions_of_a_target():
+    b = Builder()
+
+    @b.program(grid=1, threads=32, where=[b.aligned("A", 16), b.resident(2)])
+    def f(A: b.global_(b.f16)[16, 16]):
+        lane = b.thread_index()
+        b.print(b.nv.shuffle_xor(lane, 16))
+
+    module = parse(
+        "vm 1\nprogram f(A: global(f16)[16, 16]) grid (1) threads 32 where aligned(A, 16), "
+        "resident(2) { lane = thread_index(); print(nv.shuffle_xor(lane, 16)) }"
+    )
+    assert b.module() == module
+    assert b.module()["f"].instantiate() == module["f"].instantiate()
+    assert "shuffle_xor" in dir(b.nv)
+    with pytest.raises(VmError) as caught:
+        b.nv.shuffle_xr(1)
+    assert caught.value.code == "E0201"
+
+
 def test_a_docstring_becomes_the_comment():
     b = Builder()
 

@@ -137,14 +137,6 @@ class Builder:
 
         return make
 
-    def aligned(self, parameter: str | Expression, bytes: Any) -> Expression:
-        """The fact that a global parameter (by its name) begins at a multiple of `bytes`."""
-        origin = origin_of(author_frame())
-        if isinstance(parameter, str):
-            parameter = Expression(self._writer, syntax.Name(parameter, origin), runtime=True)
-        nodes = (self._node(parameter, origin), self._node(bytes, origin))
-        return Expression(self._writer, syntax.Call("aligned", nodes, (), origin), runtime=True)
-
     def _facts(self, where: Any, origin: Origin) -> tuple[syntax.Expression, ...]:
         facts = where if isinstance(where, (tuple, list)) else (where,)
         return tuple(self._node(fact, origin) for fact in facts)
@@ -317,6 +309,10 @@ class Builder:
         if word in TYPE_WORDS or word in FUNCTIONS or callable(NAMES.get(word)):
             return self._function(word)
         origin = origin_of(author_frame())
+        if word in syntax.HINTS:
+            return self._hint(word)
+        if any(opcode.startswith(f"{word}.") for opcode in INSTRUCTIONS):
+            return _Namespace(self, word)
         if word in NAMES or known_dtype(word) is not None:
             return Expression(self._writer, syntax.Name(word, origin), runtime=False)
         if self._writer.in_case:
@@ -329,7 +325,8 @@ class Builder:
 
     def __dir__(self) -> list[str]:
         words = [o for o, k in INSTRUCTIONS.items() if not issubclass(k, control.Control)]
-        words += [*TYPE_WORDS, *FUNCTIONS, *NAMES]
+        words += [*TYPE_WORDS, *FUNCTIONS, *NAMES, *syntax.HINTS]
+        words = [word.split(".")[0] for word in words]
         return sorted({*object.__dir__(self), *(python_word(word) for word in words)})
 
     def _instruction(self, kind: type[Instruction]) -> Callable[..., Expression]:
@@ -351,8 +348,26 @@ class Builder:
         if self._writer.recording is None and kind.opcode not in FUNCTIONS:
             self._writer.require_inside(f"the instruction `{kind.opcode}`", origin)
         positional, named = self._writer.arguments(arguments, keywords, origin)
-        node = syntax.Call(kind.opcode, positional, named, origin)
+        base, _, name = kind.opcode.rpartition(".")
+        if base:
+            node = syntax.Member(syntax.Name(base, origin), name, positional, named, origin)
+        else:
+            node = syntax.Call(name, positional, named, origin)
         return self._writer.compute(node, inputs, always=True, effect=not kind.pure)
+
+    def _hint(self, name: str) -> Callable[..., Expression]:
+        def call(*arguments: Any) -> Expression:
+            """A fact about a launch; parameters are given by their names: b.aligned("A", 16)."""
+            origin = origin_of(author_frame())
+            nodes = tuple(
+                syntax.Name(argument, origin) if isinstance(argument, str)
+                else self._node(argument, origin)
+                for argument in arguments
+            )  # fmt: skip
+            return Expression(self._writer, syntax.Call(name, nodes, (), origin), runtime=True)
+
+        call.__name__ = call.__qualname__ = name
+        return call
 
     def _function(self, name: str) -> Callable[..., Expression]:
         def call(*arguments: Any, **keywords: Any) -> Expression:
@@ -368,6 +383,23 @@ class Builder:
         inputs = (*arguments, *keywords.values())
         in_case = self._writer.in_case and name not in NAMES and name not in FUNCTIONS
         return self._writer.compute(node, inputs, always=in_case, effect=in_case)
+
+class _Namespace:
+    """Instructions whose names share what stands before their dot: b.nv.mma."""
+
+    def __init__(self, builder: Builder, prefix: str):
+        self._builder = builder
+        self._prefix = prefix
+
+    def __getattr__(self, name: str) -> Callable[..., Expression]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._builder, f"{self._prefix}.{name}")
+
+    def __dir__(self) -> list[str]:
+        start = f"{self._prefix}."
+        return [opcode.removeprefix(start) for opcode in INSTRUCTIONS if opcode.startswith(start)]
+
 
 class Definition:
     """A program or reference that has been built; cases call it."""

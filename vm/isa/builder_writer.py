@@ -58,7 +58,7 @@ class Writer:
             return self.expression(node, inputs)
         target = target_of(author_frame()) if named else Target()
         if target.discarded:
-            if not isinstance(node, syntax.Call):
+            if isinstance(node, syntax.Operation):
                 raise fail("E0106", "this is computed and thrown away", node.origin, "here",
                            fix="assign it: x = ...")  # fmt: skip
             self.add(syntax.Execute(node, node.origin))
