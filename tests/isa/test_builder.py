@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import sys
 
 import pytest
 
@@ -465,6 +466,14 @@ def underlined(error: VmError) -> str:
     return linecache.getline(__file__, origin.line)[origin.column - 1 : origin.end_column - 1]
 
 
+def assert_underlined(error: VmError, text: str) -> None:
+    """Before Python 3.11 code has lines only, so that the whole line is shown."""
+    if sys.version_info >= (3, 11):
+        assert underlined(error) == text
+    else:
+        assert text in underlined(error)
+
+
 def test_a_fault_of_an_instruction_is_shown_in_python():
     def write(b, n, A):
         x = b.load(A[b.tile(0, 4), :])
@@ -475,7 +484,7 @@ def test_a_fault_of_an_instruction_is_shown_in_python():
     assert error.code == "E0205"
     assert error.origin.line == here("cast of one side")
     assert "y = b.cast(x, b.f16) + x" in str(error)
-    assert underlined(error) == "b.cast(x, b.f16) + x"
+    assert_underlined(error, "b.cast(x, b.f16) + x")
 
 
 def test_columns_count_characters_not_bytes():
@@ -484,7 +493,7 @@ def test_columns_count_characters_not_bytes():
 
     error = fault(write)
     assert (error.code, error.origin.line) == ("E0201", here("ä"))
-    assert underlined(error) == "b.synchronise"
+    assert_underlined(error, "b.synchronise")
 
 
 def test_a_value_has_no_truth_in_python():
@@ -506,7 +515,7 @@ def test_a_value_is_unknown_outside_its_block():
     error = fault(write)
     assert (error.code, error.origin.line) == ("E0201", here("too late"))
     assert error.diagnostics[0].labels[1].origin.line == here("made")
-    assert underlined(error) == "b.print(x)"
+    assert_underlined(error, "b.print(x)")
 
 
 def test_an_end_is_no_extent():
@@ -514,7 +523,8 @@ def test_an_end_is_no_extent():
         b.print(b.load(A[n : n + 16]))
 
     error = fault(write)
-    assert (error.code, underlined(error)) == ("E0209", "A[n : n + 16]")
+    assert error.code == "E0209"
+    assert_underlined(error, "A[n : n + 16]")
 
 
 @pytest.mark.parametrize(
@@ -537,7 +547,7 @@ def test_an_end_is_no_extent():
 def test_mistakes(code, write, shown):
     error = fault(write)
     assert error.code == code
-    assert underlined(error) == shown
+    assert_underlined(error, shown)
 
 
 def test_instructions_outside_a_program():
