@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vm.errors import InternalError, VmError
+    from vm.isa.builder import Builder
     from vm.isa.dtypes import DType, DTypeError, codebook, dtype
     from vm.isa.kernel import Kernel
     from vm.isa.packing import pack, unpack
     from vm.isa.program import Module, Program, load, parse
     from vm.isa.tensor import Tensor
+    from vm.runtime.compiled import compile
 
 _PLACES = {
     "InternalError": "vm.errors",
@@ -30,10 +32,13 @@ _PLACES = {
     "Program": "vm.isa.program",
     "load": "vm.isa.program",
     "parse": "vm.isa.program",
+    "compile": "vm.runtime.compiled",
+    "Builder": "vm.isa.builder",
     "Tensor": "vm.isa.tensor",
 }
 
 __all__ = [
+    "Builder",
     "DType",
     "DTypeError",
     "InternalError",
@@ -43,6 +48,7 @@ __all__ = [
     "Tensor",
     "VmError",
     "codebook",
+    "compile",
     "dtype",
     "load",
     "pack",

@@ -41,8 +41,8 @@ def supports(point: Point) -> bool:
 
 def prepare(point: Point, problem: Problem) -> Prepared:
     """The fastest of SCHEDULES, each timed as the harness times."""
+    import vm
     from vm.isa.program import load
-    from vm.runtime.compiled import compile_program
 
     module = load("programs/decode_w4a16.vm")
     codes = problem.codes
@@ -56,7 +56,7 @@ def prepare(point: Point, problem: Problem) -> Prepared:
             continue
         if rows not in copies:
             copies[rows] = _packed_copies(module, problem, pairs, point, rows, len(outputs))
-        decode = compile_program(module["decode"], **schedule)
+        decode = vm.compile(module["decode"], **schedule)
         launches = tuple(
             partial(decode, problem.activations, *copy, output)
             for copy, output in zip(copies[rows], outputs, strict=True)
@@ -74,11 +74,11 @@ def _packed_copies(module, problem, pairs, point: Point, rows: int, count: int) 
     """Weights and scales as the program wants them for blocks of `rows` outputs."""
     import torch
 
-    from vm.runtime.compiled import compile_program
+    import vm
 
     blocks, groups = point.n // rows, point.k // GROUP
     packed = torch.empty((blocks, groups, rows * GROUP // 2), dtype=torch.uint8, device="cuda")
-    compile_program(module["pack_weight"], ROWS=rows)(pairs, packed)
+    vm.compile(module["pack_weight"], ROWS=rows)(pairs, packed)
     scales = problem.scales.view(blocks, rows // 8, 8, groups).permute(0, 3, 2, 1).contiguous()
     return [(packed.clone(), scales.clone()) for _ in range(count)]
 

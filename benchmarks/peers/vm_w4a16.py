@@ -34,13 +34,13 @@ def vm_version() -> str:
 def prepare(point: Point, problem: Problem) -> Prepared:
     import torch
 
+    import vm
     from vm.isa.program import load
-    from vm.runtime.compiled import compile_program
 
     module = load("programs/matmul_w4a16.vm")
     rows = 16 if point.m <= 16 else 64
-    pack = compile_program(module["pack_weight"], BM=rows)
-    matmul = compile_program(module["matmul"], BM=rows)
+    pack = vm.compile(module["pack_weight"], BM=rows)
+    matmul = vm.compile(module["matmul"], BM=rows)
     codes = problem.codes.t()
     pairs = (codes[:, 0::2] | codes[:, 1::2] << 4).contiguous()
     packed = torch.empty(

@@ -189,7 +189,7 @@ class CompiledProgram:
         return ALIGNED
 
 
-def compile_program(
+def compile(
     program: Program, target: str | None = None, *, warp_width: int = 32, **constants: Any
 ) -> CompiledProgram:
     """A program with these constants, compiled for a target (that of the first GPU if none).
