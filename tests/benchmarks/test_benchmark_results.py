@@ -10,7 +10,7 @@ from benchmarks.problem import NORM_BOUND, Point, WeightType
 from benchmarks.report import Result
 
 FILES = sorted(RESULTS.glob("h100-*.json"))  # others: what needs no GPU
-PAGES = sorted(RESULTS.parent.glob("*.md"))
+PAGES = [*sorted(RESULTS.parent.glob("*.md")), RESULTS.parents[1] / "README.md"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
