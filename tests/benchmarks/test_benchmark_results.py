@@ -9,7 +9,7 @@ from benchmarks.insert import RESULTS, refreshed, select, table
 from benchmarks.problem import NORM_BOUND, Point, WeightType
 from benchmarks.report import Result
 
-FILES = sorted(RESULTS.glob("h100-*.json"))  # others: what needs no GPU
+FILES = sorted(RESULTS.glob("h100-[dfw]*.json"))  # others: what needs no GPU
 PAGES = [*sorted(RESULTS.parent.glob("*.md")), RESULTS.parents[1] / "README.md"]
 
 
