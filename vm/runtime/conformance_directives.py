@@ -66,7 +66,8 @@ class Runner:
 
 def outputs(kernel: Kernel) -> list[str]:
     """The parameters that a call has as results."""
-    return [p.name for p in kernel.parameters if getattr(p.type, "access", "in") != "in"]
+    written = ("out", "inout")
+    return [p.name for p in kernel.parameters if getattr(p.type, "access", "in") in written]
 
 
 class Walk:
