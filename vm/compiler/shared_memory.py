@@ -197,10 +197,10 @@ def _access(use: Use, inner: tuple[int, ...], bits: int) -> Access | None:
     copies = local(*(whole // extent for whole, extent in zip(inner, extents, strict=True)))
     if use.register is None:
         run = gcd(extents[-1], max(1, ACCESS_BITS // bits))
-        width = run * bits // 8
-        if run * bits % 8 or width not in (4, 8, 16):
-            return None
-        return Access(copies * default_layout(extents, use.threads, run), width, write=True)
+        layout = copies * default_layout(extents, use.threads, run)
+        # Small tiles are spread over the threads in shorter runs.
+        widths = (Access(layout, width, write=True) for width in (16, 8, 4))
+        return next((access for access in widths if _possible(access, inner, bits)), None)
     if use.register.shape != use.tile.shape:
         return None
     register = copies * use.register.reshape(*extents)
