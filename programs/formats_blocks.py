@@ -23,22 +23,24 @@ program dequantize(blocks: global(u8)[N, BLOCKS, 16], scales: global(u8)[N, BLOC
 """
 
 NF4 = """vm 1
-# NF4 as bitsandbytes stores it: the weight in one piece, 64 elements to a block with one absolute
-# maximum, two elements to a byte with the first in the upper nibble. Once the nibbles of each byte
-# have changed places they are a view in order.
-layout bytes = spatial(32, 1).local(1, 32)
-layout elements = spatial(32, 1).local(1, 64)
+# NF4 as bitsandbytes stores it: the weight in one piece, BLOCK elements with one absolute maximum,
+# two elements to a byte with the first in the upper nibble. Once the nibbles of each byte have
+# changed places they are a view in order.
+const BLOCK = 64
+
+layout bytes = spatial(32, 1).local(1, BLOCK / 2)
+layout elements = spatial(32, 1).local(1, BLOCK)
 
 program dequantize(codes: global(u8)[BYTES, 1], absmax: global(f32)[BLOCKS],
                    W: out(global(f32))[BYTES * 2])
-  grid (ceil_div(BLOCKS, 32)) threads 32 where BYTES == BLOCKS * 32
+  grid (ceil_div(BLOCKS, 32)) threads 32 where BYTES == BLOCKS * (BLOCK / 2)
 {
   block = block_index() * 32
-  pairs = global_view(codes, u8, BLOCKS, 32)
+  pairs = global_view(codes, u8, BLOCKS, BLOCK / 2)
   x = load(pairs[block +: 32, :], layout=bytes)
   q = view((x >> 4) | (x << 4), nf4, layout=elements)
   scale = reshape(load(absmax[block +: 32]), [32, 1])
-  out = global_view(W, f32, BLOCKS, 64)
+  out = global_view(W, f32, BLOCKS, BLOCK)
   store(out[block +: 32, :], cast(q, f32) * scale)
 }
 """
@@ -46,22 +48,24 @@ program dequantize(codes: global(u8)[BYTES, 1], absmax: global(f32)[BLOCKS],
 NF4_NESTED = """vm 1
 # NF4 with absolute maxima that are quantized themselves: 8-bit codes into a table of 256 numbers,
 # 256 of them to a scale, and a number that is added to all. Else as without.
-layout bytes = spatial(32, 1).local(1, 32)
-layout elements = spatial(32, 1).local(1, 64)
+const BLOCK = 64
+
+layout bytes = spatial(32, 1).local(1, BLOCK / 2)
+layout elements = spatial(32, 1).local(1, BLOCK)
 
 program dequantize(codes: global(u8)[BYTES, 1], absmax: global(u8)[BLOCKS],
                    nested_absmax: global(f32)[NESTED], nested_quant_map: global(f32)[256],
                    nested_offset: f32, W: out(global(f32))[BYTES * 2])
   grid (ceil_div(BLOCKS, 32)) threads 32
-  where BYTES == BLOCKS * 32, NESTED == ceil_div(BLOCKS, 256)
+  where BYTES == BLOCKS * (BLOCK / 2), NESTED == ceil_div(BLOCKS, 256)
 {
   block = block_index() * 32
-  pairs = global_view(codes, u8, BLOCKS, 32)
+  pairs = global_view(codes, u8, BLOCKS, BLOCK / 2)
   x = load(pairs[block +: 32, :], layout=bytes)
   q = view((x >> 4) | (x << 4), nf4, layout=elements)
   nested = load(nested_absmax[block / 256 +: 1])
   scale = lookup(load(absmax[block +: 32]), nested_quant_map) * nested + nested_offset
-  out = global_view(W, f32, BLOCKS, 64)
+  out = global_view(W, f32, BLOCKS, BLOCK)
   store(out[block +: 32, :], cast(q, f32) * reshape(scale, [32, 1]))
 }
 """

@@ -84,18 +84,20 @@ program dequantize(qweight: global(i32)[K, N / 8], qzeros: global(i32)[K / GROUP
 
 COMPRESSED_TENSORS = """vm 1
 # compressed-tensors, "pack-quantized": W[n, k] = (code - zero) * scale for [N, K] weights. Signed
-# codes and zero points are stored with 2^(bits - 1) added; codes are packed along K, zero points
-# along N.
+# codes and zero points are stored with 2^(bits - 1) added, without gaps between them (as release
+# 0.20 does): codes along K, zero points along N.
 const CODE = u{bits}
-const CODES = {codes}  # in a word
+const CODES = {codes}  # in a unit
+const WORDS = {words}  # of a unit
 const GROUP = {group}  # elements along K that share a scale and a zero point
 const BN = 32
 const BK = 32
 
-layout words = spatial(32, 1).local(1, BK / CODES)  # a thread has a row of codes
-layout codes = words * local(1, CODES){layouts}
+layout units = spatial(32, 1).local(1, BK / CODES)  # a thread has a row of codes
+layout words = units * local(1, WORDS)
+layout codes = units * local(1, CODES){layouts}
 
-program dequantize(weight_packed: global(i32)[N, K / CODES],
+program dequantize(weight_packed: global(i32)[N, K * WORDS / CODES],
                    {parameter}weight_scale: global(f16)[N, K / GROUP], W: out(global(f16))[N, K])
   grid (ceil_div(N, BN), ceil_div(K, BK)) threads 32
   where K % GROUP == 0, N % CODES == 0, GROUP % BK == 0
@@ -104,20 +106,23 @@ program dequantize(weight_packed: global(i32)[N, K / CODES],
   n = bn * BN
   k = bk * BK
   at = k / GROUP
-  q = view(load(weight_packed[n +: BN, bk * (BK / CODES) +: BK / CODES], layout=words), CODE,
-           layout=codes){zero}
+  q = view(load(weight_packed[n +: BN, bk * (BK / CODES * WORDS) +: BK / CODES * WORDS],
+                layout=words),
+           CODE, layout=codes){zero}
   scale = load(weight_scale[n +: BN, at +: 1])
   store(W[n +: BN, k +: BK], (cast(q, f16) - zero) * scale)
 }}
 """
 
 _ZERO_POINTS = {
-    "parameter": "weight_zero_point: global(i32)[N / CODES, K / GROUP],\n" + 19 * " ",
+    "parameter": "weight_zero_point: global(i32)[N * WORDS / CODES, K / GROUP],\n" + 19 * " ",
     "layouts": """
-layout zero_words = replicated(CODES).spatial(32 / CODES, 1)  # zero points of one word
-layout zeros = zero_words * local(CODES, 1)""",
+layout zero_units = replicated(CODES).spatial(32 / CODES, 1)  # zero points of one unit
+layout zero_words = zero_units * local(WORDS, 1)
+layout zeros = zero_units * local(CODES, 1)""",
     "zero": """
-  column = load(weight_zero_point[bn * (BN / CODES) +: BN / CODES, at +: 1], layout=zero_words)
+  column = load(weight_zero_point[bn * (BN / CODES * WORDS) +: BN / CODES * WORDS, at +: 1],
+                layout=zero_words)
   zero = cast(view(column, CODE, layout=zeros), f16)""",
 }
 
@@ -141,11 +146,14 @@ def awq(group: int = 128) -> Module:
 
 
 def compressed_tensors(bits: int = 4, group: int = 128, symmetric: bool = True) -> Module:
-    """compressed-tensors with codes of 4 or 8 bits; `group` is a multiple of 32."""
-    if bits not in (4, 8):
-        raise ValueError(f"pack-quantized has codes of 4 or 8 bits here, not {bits}")
+    """compressed-tensors with codes of 1 to 8 bits; `group` is a multiple of 32."""
+    if bits not in range(1, 9):
+        raise ValueError(f"pack-quantized has codes of 1 to 8 bits, not {bits}")
+    shared = gcd(bits, 32)
     middle = f"\n  zero = {1 << (bits - 1)}.0"
     zeros = {"parameter": "", "layouts": "", "zero": middle} if symmetric else _ZERO_POINTS
     return parse(
-        COMPRESSED_TENSORS.format(bits=bits, codes=32 // bits, group=group, **zeros)
+        COMPRESSED_TENSORS.format(
+            bits=bits, codes=32 // shared, words=bits // shared, group=group, **zeros
+        )
     )
