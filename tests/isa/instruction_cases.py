@@ -135,8 +135,21 @@ BODIES: dict[str, str] = {
     "nv.reduce_shared": "  lane = thread_index(); nv.reduce_shared(lane * 4, lane, op=\"add\")",
 }  # fmt: skip
 
+# What other families have too is written as for NVIDIA GPUs, but for the matrix product.
+_SHARED = (
+    "load_global", "store_global", "load_shared", "store_shared", "shuffle_xor",
+    "load_global_bits", "store_global_bits", "load_shared_bits", "store_shared_bits",
+    "atomic_global", "reduce_global", "atomic_shared", "reduce_shared",
+)  # fmt: skip
+BODIES |= {f"amd.{name}": BODIES[f"nv.{name}"].replace("nv.", "amd.") for name in _SHARED}
+MFMA = """  a = fill(1.0, f16, [16, 16], layout=mfma_16x16x16.a)
+  b = fill(1.0, f16, [16, 16], layout=mfma_16x16x16.b)
+  acc = fill(0.0, f32, [16, 16], layout=mfma_16x16x16.c)
+  print(amd.mfma(acc, a, b, "mfma_16x16x16", [0, 1, 2, 3], [0, 1], [0, 1]))"""
+
 # `return` is an instruction of references only.
 PROGRAMS: dict[str, str] = {
     **{opcode: f"{HEADER}{body}\n}}\n" for opcode, body in BODIES.items()},
+    "amd.mfma": f"{HEADER.replace('threads 32', 'threads 64')}{MFMA}\n}}\n",
     "return": "vm 1\nconst M = 4\nreference f(X: f32[M, 8], Y: f32[8, M]) { return dot(X, Y) }\n",
 }

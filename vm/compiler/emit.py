@@ -19,10 +19,11 @@ from vm.isa import (
     control,
     debugging,
     elementwise,
+    gpu,
+    gpu_atomics,
     lanes,
     memory,
     nvidia,
-    nvidia_atomics,
     nvidia_packed,
     registers,
 )
@@ -597,8 +598,8 @@ def _cache(i: Any) -> str:
     return "" if i.cache == "default" else f", vm_cache_{i.cache}"
 
 
-@emits(nvidia.LoadGlobal)
-def _load_global(e: _Emitter, i: nvidia.LoadGlobal) -> Iterator[str]:
+@emits(gpu.LoadGlobal)
+def _load_global(e: _Emitter, i: gpu.LoadGlobal) -> Iterator[str]:
     yield from _partial(e, i)
     yield (
         f"vm_load_global<{i.bytes}{_cache(i)}>({e.words(i.result)}, {i.at}, "
@@ -606,16 +607,16 @@ def _load_global(e: _Emitter, i: nvidia.LoadGlobal) -> Iterator[str]:
     )
 
 
-@emits(nvidia.StoreGlobal)
-def _store_global(e: _Emitter, i: nvidia.StoreGlobal) -> Iterator[str]:
+@emits(gpu.StoreGlobal)
+def _store_global(e: _Emitter, i: gpu.StoreGlobal) -> Iterator[str]:
     yield (
         f"vm_store_global<{i.bytes}{_cache(i)}>({_address(e, i.base, i.offset, i.plus)}, "
         f"{e.words(i.x)}, {i.at}{e.predicate(i.predicate)});"
     )
 
 
-@emits(nvidia.LoadShared)
-def _load_shared(e: _Emitter, i: nvidia.LoadShared) -> Iterator[str]:
+@emits(gpu.LoadShared)
+def _load_shared(e: _Emitter, i: gpu.LoadShared) -> Iterator[str]:
     yield from _partial(e, i)
     yield (
         f"vm_load_shared<{i.bytes}>({e.words(i.result)}, {i.at}, {_plus(e, i.address, i.plus)}"
@@ -623,16 +624,16 @@ def _load_shared(e: _Emitter, i: nvidia.LoadShared) -> Iterator[str]:
     )
 
 
-@emits(nvidia.StoreShared)
-def _store_shared(e: _Emitter, i: nvidia.StoreShared) -> Iterator[str]:
+@emits(gpu.StoreShared)
+def _store_shared(e: _Emitter, i: gpu.StoreShared) -> Iterator[str]:
     yield (
         f"vm_store_shared<{i.bytes}>({_plus(e, i.address, i.plus)}, {e.words(i.x)}, {i.at}"
         f"{e.predicate(i.predicate)});"
     )
 
 
-@emits(nvidia.LoadGlobalBits)
-def _load_global_bits(e: _Emitter, i: nvidia.LoadGlobalBits) -> Iterator[str]:
+@emits(gpu.LoadGlobalBits)
+def _load_global_bits(e: _Emitter, i: gpu.LoadGlobalBits) -> Iterator[str]:
     yield from _partial(e, i)
     yield (
         f"vm_load_bits_global({e.name(i.result)}, {i.slot}, {e.name(i.base.base)}, "
@@ -640,16 +641,16 @@ def _load_global_bits(e: _Emitter, i: nvidia.LoadGlobalBits) -> Iterator[str]:
     )
 
 
-@emits(nvidia.StoreGlobalBits)
-def _store_global_bits(e: _Emitter, i: nvidia.StoreGlobalBits) -> Iterator[str]:
+@emits(gpu.StoreGlobalBits)
+def _store_global_bits(e: _Emitter, i: gpu.StoreGlobalBits) -> Iterator[str]:
     yield (
         f"vm_store_bits_global({e.name(i.base.base)}, {e.plain(i.bit)}, {e.register(i.x)}, "
         f"{i.slot}{e.predicate(i.predicate)});"
     )
 
 
-@emits(nvidia.LoadSharedBits)
-def _load_shared_bits(e: _Emitter, i: nvidia.LoadSharedBits) -> Iterator[str]:
+@emits(gpu.LoadSharedBits)
+def _load_shared_bits(e: _Emitter, i: gpu.LoadSharedBits) -> Iterator[str]:
     yield from _partial(e, i)
     yield (
         f"vm_load_bits_shared({e.name(i.result)}, {i.slot}, 0u, {e.plain(i.bit)}"
@@ -657,8 +658,8 @@ def _load_shared_bits(e: _Emitter, i: nvidia.LoadSharedBits) -> Iterator[str]:
     )
 
 
-@emits(nvidia.StoreSharedBits)
-def _store_shared_bits(e: _Emitter, i: nvidia.StoreSharedBits) -> Iterator[str]:
+@emits(gpu.StoreSharedBits)
+def _store_shared_bits(e: _Emitter, i: gpu.StoreSharedBits) -> Iterator[str]:
     yield (
         f"vm_store_bits_shared(0u, {e.plain(i.bit)}, {e.register(i.x)}, {i.slot}"
         f"{e.predicate(i.predicate)});"
@@ -683,8 +684,8 @@ def _load_matrix(e: _Emitter, i: nvidia.LoadMatrix) -> Iterator[str]:
     )
 
 
-@emits(nvidia.MatrixMultiply)
-def _matrix_multiply(e: _Emitter, i: nvidia.MatrixMultiply) -> Iterator[str]:
+@emits(gpu.MatrixMultiply)
+def _matrix_multiply(e: _Emitter, i: gpu.MatrixMultiply) -> Iterator[str]:
     if i.result is not i.c:
         declaration, target = e.target(i)
         yield from declaration
@@ -710,8 +711,8 @@ def _word_range(e: _Emitter, operand: Value, at: tuple[int, ...]) -> tuple[str, 
     return f"const unsigned {name}[] = {{{listed}}};", name
 
 
-@emits(nvidia.ShuffleXor)
-def _shuffle(e: _Emitter, i: nvidia.ShuffleXor) -> Iterator[str]:
+@emits(gpu.ShuffleXor)
+def _shuffle(e: _Emitter, i: gpu.ShuffleXor) -> Iterator[str]:
     if is_plain(i.result.type):
         temporary = f"{e.name(i.result)}_register"
         yield f"{register_type(i.result.type)} {temporary};"
@@ -732,8 +733,8 @@ def _slot_words(e: _Emitter, operand: Value, slot: int) -> str:
     return f"{e.words(operand)} + {slot * per_slot}"
 
 
-@emits(nvidia_atomics.AtomicGlobal)
-def _atomic_global(e: _Emitter, i: nvidia_atomics.AtomicGlobal) -> Iterator[str]:
+@emits(gpu_atomics.AtomicGlobal)
+def _atomic_global(e: _Emitter, i: gpu_atomics.AtomicGlobal) -> Iterator[str]:
     yield (
         f"vm_atomic_global<{_operation(e, i)}>({_slot_words(e, i.result, i.slot)}, "
         f"{_address(e, i.base, i.offset, i.plus)}, {_slot_words(e, i.x, i.slot)}"
@@ -741,24 +742,24 @@ def _atomic_global(e: _Emitter, i: nvidia_atomics.AtomicGlobal) -> Iterator[str]
     )
 
 
-@emits(nvidia_atomics.ReduceGlobal)
-def _reduce_global(e: _Emitter, i: nvidia_atomics.ReduceGlobal) -> Iterator[str]:
+@emits(gpu_atomics.ReduceGlobal)
+def _reduce_global(e: _Emitter, i: gpu_atomics.ReduceGlobal) -> Iterator[str]:
     yield (
         f"vm_reduce_global<{_operation(e, i)}>({_address(e, i.base, i.offset, i.plus)}, "
         f"{_slot_words(e, i.x, i.slot)}{e.predicate(i.predicate)});"
     )
 
 
-@emits(nvidia_atomics.AtomicShared)
-def _atomic_shared(e: _Emitter, i: nvidia_atomics.AtomicShared) -> Iterator[str]:
+@emits(gpu_atomics.AtomicShared)
+def _atomic_shared(e: _Emitter, i: gpu_atomics.AtomicShared) -> Iterator[str]:
     yield (
         f"vm_atomic_shared<{_operation(e, i)}>({_slot_words(e, i.result, i.slot)}, "
         f"{_plus(e, i.address, i.plus)}, {_slot_words(e, i.x, i.slot)}{e.predicate(i.predicate)});"
     )
 
 
-@emits(nvidia_atomics.ReduceShared)
-def _reduce_shared(e: _Emitter, i: nvidia_atomics.ReduceShared) -> Iterator[str]:
+@emits(gpu_atomics.ReduceShared)
+def _reduce_shared(e: _Emitter, i: gpu_atomics.ReduceShared) -> Iterator[str]:
     yield (
         f"vm_reduce_shared<{_operation(e, i)}>({_plus(e, i.address, i.plus)}, "
         f"{_slot_words(e, i.x, i.slot)}{e.predicate(i.predicate)});"
@@ -782,7 +783,8 @@ def unwritten() -> list[str]:
     return sorted(
         opcode
         for opcode, kind in INSTRUCTIONS.items()
-        if opcode.startswith("nv.") and not any(base in _EMITTERS for base in kind.__mro__)
+        if opcode.startswith(("nv.", "amd."))
+        and not any(base in _EMITTERS for base in kind.__mro__)
     )
 
 

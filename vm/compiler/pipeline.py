@@ -10,6 +10,7 @@ from vm.compiler.facts import ALIGNED
 from vm.compiler.layouts import infer_layouts
 from vm.compiler.selection import Choice, select
 from vm.compiler.shared_memory import plan_shared, planned_bytes
+from vm.compiler.targets.amd import TARGETS as AMD_TARGETS
 from vm.compiler.targets.nvidia import TARGETS as NVIDIA_TARGETS
 from vm.compiler.targets.target import Target
 from vm.errors import fail
@@ -20,7 +21,7 @@ from vm.isa.printer import format_expression
 from vm.isa.synchronization import GridWait
 from vm.runtime.manifest import Manifest, PointerArgument, ScalarArgument, SizeArgument
 
-TARGETS: dict[str, Target] = {**NVIDIA_TARGETS}
+TARGETS: dict[str, Target] = {**NVIDIA_TARGETS, **AMD_TARGETS}
 
 # The names of the stages, as `vm compile --after` takes them.
 STAGES = ("instantiate", "layouts", "shared", "select")
@@ -99,7 +100,7 @@ def manifest_of(lowered: Lowered) -> Manifest:
                 p.name, p.type.dtype.name, tuple(_text(e) for e in p.type.shape),
                 p.type.access if p.type.is_written else "in",
                 strides=None if p.type.strides is None else tuple(map(_text, p.type.strides)),
-            )  # fmt: skip
+            )
             for p in pointers(kernel)
         ),
         sizes=tuple(SizeArgument(size.name) for size in kernel.sizes),

@@ -2,7 +2,8 @@
 
 A rule is a function of the selection and the instruction. It writes the core and machine
 instructions that the instruction becomes and returns its result (None where there is none), or
-refuses with the reason, before it has written anything; then the next rule is asked.
+refuses with the reason, before it has written anything; then the next rule is asked. A rule may
+also know that its target cannot do the instruction at all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from vm.isa.instruction import Instruction
 
 class Refused(Exception):
     """The rule does not apply, for the reason given."""
+
+
+class Unsupported(Exception):
+    """The target cannot do the instruction, for the reason given; no other rule is asked."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,11 @@ class RuleSet:
     family: str
     base: RuleSet | None = None
     rules: list[Rule] = field(default_factory=list)
+    lacking: dict[type[Instruction], str] = field(default_factory=dict)
+
+    def lack(self, *kinds: type[Instruction], because: str) -> None:
+        """Says that the family cannot do these instructions, and why."""
+        self.lacking.update(dict.fromkeys(kinds, because))
 
     def rule(self, *kinds: type[Instruction], rank: int = 1) -> Callable:
         """Registers the decorated function as a rule for instructions of these kinds."""

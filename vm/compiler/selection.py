@@ -15,9 +15,9 @@ import numpy as np
 from vm.compiler.addresses import AddressWriter
 from vm.compiler.dead_code import remove_dead_code
 from vm.compiler.facts import ALIGNED, Facts
-from vm.compiler.rules import Refused
+from vm.compiler.rules import Refused, Unsupported
 from vm.compiler.targets.target import Target
-from vm.errors import Origin, fail
+from vm.errors import Origin, VmError, fail
 from vm.isa import control
 from vm.isa.asynchronous import CommitAsync, WaitAsync
 from vm.isa.debugging import Assert, Print
@@ -74,6 +74,7 @@ class Selection(AddressWriter):
     def __init__(self, kernel: Kernel, target: Target, shared_bytes: int, variant: str = ALIGNED):
         super().__init__(kernel)
         self.target = target
+        self.machine = target.machine
         self.facts = Facts(kernel, variant)
         self.choices: list[Choice] = []
         self.read = {v for i in control.walk(kernel.body) for v in i.used_values()}
@@ -120,12 +121,17 @@ class Selection(AddressWriter):
     # --- choosing ---
     def rewrite(self, instruction: Instruction) -> None:
         refused: list[tuple[str, str]] = []
+        lacking = self.target.rules.lacking.get(type(instruction))
+        if lacking is not None:
+            raise self.unsupported(instruction, [(self.target.family, lacking)])
         for rule in self.target.rules.of(type(instruction)):
             try:
                 result = rule.expand(self, instruction)
             except Refused as reason:
                 refused.append((rule.name, str(reason)))
                 continue
+            except Unsupported as reason:
+                raise self.unsupported(instruction, [(rule.name, str(reason))]) from None
             self.choices.append(
                 Choice(instruction.origin, instruction.opcode, rule.name, tuple(refused))
             )
@@ -140,10 +146,14 @@ class Selection(AddressWriter):
         ):
             self.copy(instruction)
             return
-        notes = tuple(f"{name}: {why}" for name, why in refused)
-        raise fail(
+        raise self.unsupported(instruction, refused)
+
+    def unsupported(self, instruction: Instruction, refused: list[tuple[str, str]]) -> VmError:
+        """What to raise where no rule of the target does an instruction."""
+        return fail(
             "E0901", f"{self.target.name} cannot do `{instruction.opcode}` here",
-            instruction.origin, "unsupported", notes=notes,
+            instruction.origin, "unsupported",
+            notes=tuple(f"{name}: {why}" for name, why in refused),
             fix="see what it can do: vm explain FILE --selection",
         )  # fmt: skip
 

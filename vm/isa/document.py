@@ -231,16 +231,18 @@ def _listed(found: dict[str, list[str]]) -> str:
 
 def compiled_for(kind: type[Instruction]) -> str:
     """The targets that have a rule for the instruction, or take it as it is."""
+    from vm.compiler.pipeline import TARGETS
     from vm.compiler.selection import SLOTWISE, UNCHANGED
-    from vm.compiler.targets.nvidia import TARGETS
 
-    if issubclass(kind, (*SLOTWISE, *UNCHANGED)):
-        return "every target"
+    everywhere = issubclass(kind, (*SLOTWISE, *UNCHANGED))
     names = [
         name for name, target in TARGETS.items()
-        if kind.opcode.startswith(target.prefix)
-        or ("." not in kind.opcode and target.rules.of(kind))
+        if kind not in target.rules.lacking
+        and (everywhere or kind.opcode.startswith(target.prefix)
+             or ("." not in kind.opcode and target.rules.of(kind)))
     ]  # fmt: skip
+    if everywhere and len(names) == len(TARGETS):
+        return "every target"
     return ", ".join(names) or "none"
 
 

@@ -1,10 +1,7 @@
 """Machine instructions of NVIDIA GPUs: one class for each hardware instruction.
 
-They work on the words that each thread holds (see lanes.py). A load takes the register tensor it
-fills in part and gives the tensor with that part replaced. Addresses are per thread: global ones
-are offsets in bytes from the beginning of a tensor, shared ones offsets in bytes from the beginning
-of the block's shared memory; `plus` is added to them. Sources: PTX ISA 9.0, sections 9.7.9
-(data movement) and 9.7.15 (matrix instructions).
+What other families have too is in gpu.py. Sources: PTX ISA 9.0, sections 9.7.9 (data movement) and
+9.7.15 (matrix instructions).
 """
 
 from __future__ import annotations
@@ -13,138 +10,35 @@ from typing import Any
 
 import numpy as np
 
-from vm.isa.conversion import convert
-from vm.isa.dtypes import dtype
+from vm.isa import gpu
 from vm.isa.instruction import Attribute, Instruction, Operand
-from vm.isa.lanes import (
-    from_words,
-    require_layout,
-    require_per_thread,
-    to_words,
-    words_of,
-)
+from vm.isa.lanes import from_words, require_layout, require_per_thread, to_words, words_of
 from vm.isa.types import Type
-from vm.layouts import FRAGMENTS
-
-ACCESS_BYTES = (1, 2, 4, 8, 16)
-CACHES = ("default", "streaming", "no_allocate", "constant", "constant_stream")
 
 
-class _Access(Instruction):
-    """What accesses of memory share: where in the words, how many bytes, and who takes part."""
+class LoadGlobal(gpu.LoadGlobal, opcode="nv.load_global"):
+    """Loads 1 to 16 bytes per thread from global memory (ld.global).
 
-    pure = False
-    predicate = Operand("register", optional=True)
-    at = Attribute("integer", 0)
-    bytes = Attribute("integer", 4)
-    plus = Attribute("integer", 0)
-
-    def check_access(self, register: str | None, address: str, kinds: tuple[str, ...]) -> None:
-        require_per_thread(self, address, kinds)
-        if self.predicate is not None:
-            require_per_thread(self, "predicate", ("bool",))
-        if self.bytes not in ACCESS_BYTES or self.at % min(self.bytes, 4):
-            raise self.refuse(
-                "E0209", f"an access of {self.bytes} bytes at byte {self.at}", "bytes", "here",
-                fix="1, 2, 4, 8 or 16 bytes, at a multiple of that (of 4 at most)",
-            )  # fmt: skip
-        if register is not None:
-            require_layout(self, register)
-            held = 4 * words_of(getattr(self, register).type)
-            if self.at < 0 or self.at + self.bytes > held:
-                raise self.refuse(
-                    "E0305", f"bytes {self.at} to {self.at + self.bytes - 1} of {held} in each "
-                    "thread", "at", "outside", fix="stay inside the tensor's words",
-                )  # fmt: skip
-
-    def active(self, machine: Any) -> np.ndarray:
-        """Which threads take part."""
-        if self.predicate is None:
-            return np.ones(self.scope.threads, np.bool_)
-        return np.asarray(machine.value(self.predicate))
-
-    def held_bytes(self, machine: Any, register: Any) -> np.ndarray:
-        """The bytes that this access moves out of the words: uint8[threads, bytes]."""
-        rows = to_words(machine.value(register), register.type).view(np.uint8)
-        return rows[:, self.at : self.at + self.bytes]
-
-    def with_bytes(self, machine: Any, register: Any, data: np.ndarray) -> np.ndarray:
-        """The tensor with the bytes of this access replaced."""
-        rows = to_words(machine.value(register), register.type).view(np.uint8).copy()
-        rows[:, self.at : self.at + self.bytes] = data
-        return from_words(rows, register.type)
-
-
-class LoadGlobal(_Access, opcode="nv.load_global"):
-    """Loads 1 to 16 bytes per thread from global memory; 0 where the predicate does not hold.
-
-    The address is a multiple of the number of bytes.
+    The address is a multiple of the number of bytes. Where the predicate does not hold it gives 0.
     """
 
-    x = Operand("register")
-    base = Operand("global")
-    offset = Operand("register")
-    cache = Attribute("string", "default", CACHES)
 
-    def check(self) -> Type:
-        self.check_access("x", "offset", ("i64",))
-        return self.x.type
-
-    def run(self, machine: Any) -> np.ndarray:
-        offset = machine.value(self.offset) + self.plus
-        data = machine.load_bytes(self.base.base, offset, self.bytes, self.active(machine), self)
-        return self.with_bytes(machine, self.x, data)
+class StoreGlobal(gpu.StoreGlobal, opcode="nv.store_global"):
+    """Stores 1 to 16 bytes per thread to global memory (st.global) where the predicate holds."""
 
 
-class StoreGlobal(_Access, opcode="nv.store_global"):
-    """Stores 1 to 16 bytes per thread to global memory where the predicate holds."""
+class LoadShared(gpu.LoadShared, opcode="nv.load_shared"):
+    """Loads 1 to 16 bytes per thread from shared memory (ld.shared).
 
-    base = Operand("global")
-    offset = Operand("register")
-    x = Operand("register")
-    cache = Attribute("string", "default", CACHES[:3])
-
-    def check(self) -> None:
-        self.check_access("x", "offset", ("i64",))
-
-    def run(self, machine: Any) -> None:
-        offset = machine.value(self.offset) + self.plus
-        data = self.held_bytes(machine, self.x)
-        machine.store_bytes(self.base.base, offset, data, self.active(machine), self)
+    The address is a multiple of the number of bytes. Where the predicate does not hold it gives 0.
+    """
 
 
-class LoadShared(_Access, opcode="nv.load_shared"):
-    """Loads 1 to 16 bytes per thread from shared memory; 0 where the predicate does not hold."""
-
-    x = Operand("register")
-    address = Operand("register")
-
-    def check(self) -> Type:
-        self.check_access("x", "address", ("i32",))
-        return self.x.type
-
-    def run(self, machine: Any) -> np.ndarray:
-        address = machine.value(self.address).astype(np.int64) + self.plus
-        data = machine.load_bytes(None, address, self.bytes, self.active(machine), self)
-        return self.with_bytes(machine, self.x, data)
+class StoreShared(gpu.StoreShared, opcode="nv.store_shared"):
+    """Stores 1 to 16 bytes per thread to shared memory (st.shared) where the predicate holds."""
 
 
-class StoreShared(_Access, opcode="nv.store_shared"):
-    """Stores 1 to 16 bytes per thread to shared memory where the predicate holds."""
-
-    address = Operand("register")
-    x = Operand("register")
-
-    def check(self) -> None:
-        self.check_access("x", "address", ("i32",))
-
-    def run(self, machine: Any) -> None:
-        address = machine.value(self.address).astype(np.int64) + self.plus
-        data = self.held_bytes(machine, self.x)
-        machine.store_bytes(None, address, data, self.active(machine), self)
-
-
-class CopyAsync(_Access, opcode="nv.copy_async"):
+class CopyAsync(gpu.Access, opcode="nv.copy_async"):
     """Starts to copy 4, 8 or 16 bytes per thread from global to shared memory (cp.async).
 
     Where the predicate does not hold, zeros arrive. `plus` is added to the shared address.
@@ -212,184 +106,32 @@ class LoadMatrix(Instruction, opcode="nv.ldmatrix"):
         return from_words(held, self.x.type)
 
 
-class MatrixMultiply(Instruction, opcode="nv.mma"):
-    """One matrix product of each warp with the tensor cores (mma.sync): c + a * b.
+class MatrixMultiply(gpu.MatrixMultiply, opcode="nv.mma"):
+    """One matrix product of each warp with its matrix unit (mma.sync): c + a * b.
 
     `fragment` names the shape and the layouts of the operands; `at_a`, `at_b`, `at_c` are the words
     of the operands that hold them. Sums are exact within the reference machine and rounded once.
     """
 
-    c = Operand("register")
-    a = Operand("register")
-    b = Operand("register")
-    fragment = Attribute("string", choices=tuple(FRAGMENTS))
-    at_c = Attribute("shape")
-    at_a = Attribute("shape")
-    at_b = Attribute("shape")
 
-    def check(self) -> Type:
-        fragment = FRAGMENTS[self.fragment]
-        for name in "abc":
-            type_ = getattr(self, name).type
-            require_layout(self, name)
-            wanted = -(-fragment.operands[name].slots * type_.dtype.bits // 32)
-            words = getattr(self, f"at_{name}")
-            if len(words) != wanted or any(not 0 <= w < words_of(type_) for w in words):
-                raise self.refuse(
-                    "E0305", f"{self.fragment} takes {wanted} words of {name}", f"at_{name}",
-                    f"{list(words)}", fix=f"name {wanted} of its {words_of(type_)} words",
-                )  # fmt: skip
-        return self.c.type
-
-    def run(self, machine: Any) -> np.ndarray:
-        fragment = FRAGMENTS[self.fragment]
-        operands = {name: self._fragments(machine, name) for name in "abc"}
-        kind = self.c.type.dtype
-        wide = np.int64 if kind.is_integer else np.float64
-        total = operands["a"].astype(wide) @ operands["b"].astype(wide) + operands["c"]
-        if kind.is_integer:
-            result = total.astype(np.int32)
-        else:
-            result = convert(total.astype(np.float64), dtype("f64"), kind, overflow="ieee")
-        lanes = fragment.operands["c"].flat()
-        codes = kind.encode(result).reshape(len(result), -1)[:, lanes]
-        held = to_words(machine.value(self.c), self.c.type).copy()
-        held[:, list(self.at_c)] = (
-            np.ascontiguousarray(codes.reshape(self.scope.threads, -1))
-            .view(np.uint32)
-            .reshape(self.scope.threads, -1)
-        )
-        return from_words(held, self.c.type)
-
-    def _fragments(self, machine: Any, name: str) -> np.ndarray:
-        """The operand of each warp as a matrix: [warps, rows, columns]."""
-        operand = getattr(self, name)
-        layout = FRAGMENTS[self.fragment].operands[name]
-        words = to_words(machine.value(operand), operand.type)[:, list(getattr(self, f"at_{name}"))]
-        storage = operand.type.dtype.storage
-        codes = np.ascontiguousarray(words).view(storage).reshape(-1, layout.threads * layout.slots)
-        matrix = np.zeros((len(codes), layout.size), storage)
-        matrix[:, layout.flat().reshape(-1)] = codes
-        return operand.type.dtype.decode(matrix).reshape(-1, *layout.shape)
-
-
-class ShuffleXor(Instruction, opcode="nv.shuffle_xor"):
-    """The tensor as lane `lane ^ mask` of the same warp holds it, slot by slot.
+class ShuffleXor(gpu.ShuffleXor, opcode="nv.shuffle_xor"):
+    """The tensor as lane `lane ^ mask` of the same warp holds it, slot by slot (shfl.sync.bfly).
 
     What comes out keeps the layout of x only if x is a file; that is all it takes.
     """
 
-    x = Operand("register")
-    mask = Attribute("integer")
 
-    def check(self) -> Type:
-        require_layout(self, "x")
-        if not 0 < self.mask < self.scope.warp_width:
-            raise self.refuse("E0209", f"lane ^ {self.mask} leaves the warp", "mask", "here",
-                              fix=f"a mask from 1 to {self.scope.warp_width - 1}")  # fmt: skip
-        return self.x.type
-
-    def run(self, machine: Any) -> np.ndarray:
-        layout = self.x.type.layout
-        held = machine.value(self.x).reshape(-1)[layout.flat()]
-        lanes = np.arange(layout.threads) ^ self.mask
-        result = np.zeros(layout.size, held.dtype)
-        result[layout.flat().reshape(-1)] = held[lanes].reshape(-1)
-        return result.reshape(self.x.type.shape)
-
-
-class _BitAccess(Instruction):
-    """What accesses of one element that fills no bytes share."""
-
-    pure = False
-    predicate = Operand("register", optional=True)
-    slot = Attribute("integer", 0)
-
-    def check_bits(self) -> None:
-        require_per_thread(self, "bit", ("i64",))
-        if self.predicate is not None:
-            require_per_thread(self, "predicate", ("bool",))
-        if not 0 <= self.slot < require_layout(self, "x").slots:
-            raise self.refuse("E0305", f"slot {self.slot}", "slot", "outside",
-                              fix="name a slot that is there")  # fmt: skip
-
-    def active(self, machine: Any) -> np.ndarray:
-        """Which threads take part."""
-        if self.predicate is None:
-            return np.ones(self.scope.threads, np.bool_)
-        return np.asarray(machine.value(self.predicate))
-
-    def loaded(self, machine: Any, codes: np.ndarray) -> np.ndarray:
-        """The tensor with the slot replaced in every thread."""
-        type_ = self.x.type
-        result = type_.dtype.encode(machine.value(self.x)).reshape(-1).copy()
-        result[type_.layout.flat()[:, self.slot]] = codes
-        return type_.dtype.decode(result).reshape(type_.shape)
-
-    def stored(self, machine: Any) -> np.ndarray:
-        """The code that each thread holds in the slot."""
-        type_ = self.x.type
-        codes = type_.dtype.encode(machine.value(self.x)).reshape(-1)
-        return codes[type_.layout.flat()[:, self.slot]]
-
-
-class LoadGlobalBits(_BitAccess, opcode="nv.load_global_bits"):
+class LoadGlobalBits(gpu.LoadGlobalBits, opcode="nv.load_global_bits"):
     """Loads one element per thread that begins at any bit of global memory."""
 
-    x = Operand("register")
-    base = Operand("global")
-    bit = Operand("register")
 
-    def check(self) -> Type:
-        self.check_bits()
-        return self.x.type
-
-    def run(self, machine: Any) -> np.ndarray:
-        codes = machine.load_bits(self.base.base, machine.value(self.bit), self.x.type.dtype,
-                                  self.active(machine), self)  # fmt: skip
-        return self.loaded(machine, codes)
-
-
-class StoreGlobalBits(_BitAccess, opcode="nv.store_global_bits"):
+class StoreGlobalBits(gpu.StoreGlobalBits, opcode="nv.store_global_bits"):
     """Stores one element per thread at any bit of global memory, and no other bit."""
 
-    base = Operand("global")
-    bit = Operand("register")
-    x = Operand("register")
 
-    def check(self) -> None:
-        self.check_bits()
-
-    def run(self, machine: Any) -> None:
-        machine.store_bits(self.base.base, machine.value(self.bit), self.stored(machine),
-                           self.x.type.dtype, self.active(machine), self)  # fmt: skip
-
-
-class LoadSharedBits(_BitAccess, opcode="nv.load_shared_bits"):
+class LoadSharedBits(gpu.LoadSharedBits, opcode="nv.load_shared_bits"):
     """Loads one element per thread that begins at any bit of shared memory."""
 
-    x = Operand("register")
-    bit = Operand("register")
 
-    def check(self) -> Type:
-        self.check_bits()
-        return self.x.type
-
-    def run(self, machine: Any) -> np.ndarray:
-        codes = machine.load_bits(None, machine.value(self.bit), self.x.type.dtype,
-                                  self.active(machine), self)  # fmt: skip
-        return self.loaded(machine, codes)
-
-
-class StoreSharedBits(_BitAccess, opcode="nv.store_shared_bits"):
+class StoreSharedBits(gpu.StoreSharedBits, opcode="nv.store_shared_bits"):
     """Stores one element per thread at any bit of shared memory, and no other bit."""
-
-    bit = Operand("register")
-    x = Operand("register")
-
-    def check(self) -> None:
-        self.check_bits()
-
-    def run(self, machine: Any) -> None:
-        machine.store_bits(None, machine.value(self.bit), self.stored(machine),
-                           self.x.type.dtype, self.active(machine), self)  # fmt: skip

@@ -2,106 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from vm.isa.instruction import Attribute, Instruction, Operand
-from vm.isa.lanes import require_layout, require_per_thread
-from vm.isa.types import Type
-
-OPERATIONS = ("add", "max", "min", "exchange", "and", "or", "xor")
+from vm.isa import gpu_atomics
 
 
-class _Atomic(Instruction):
-    """What atomic accesses share. `scope` says among whom one is a single step."""
-
-    pure = False
-    predicate = Operand("register", optional=True)
-    slot = Attribute("integer", 0)
-    op = Attribute("string", "add", OPERATIONS)
-    plus = Attribute("integer", 0)
-
-    def check_atomic(self, address: str, kinds: tuple[str, ...]) -> None:
-        require_per_thread(self, address, kinds)
-        if self.predicate is not None:
-            require_per_thread(self, "predicate", ("bool",))
-        if not 0 <= self.slot < require_layout(self, "x").slots:
-            raise self.refuse("E0305", f"slot {self.slot}", "slot", "outside",
-                              fix="name a slot that is there")  # fmt: skip
-
-    def combine(self, machine: Any, base: Any, address: Any) -> np.ndarray:
-        """Performs the access; returns the codes that were there."""
-        type_ = self.x.type
-        codes = type_.dtype.encode(machine.value(self.x)).reshape(-1)
-        mine = codes[type_.layout.flat()[:, self.slot]]
-        active = np.ones(self.scope.threads, np.bool_)
-        if self.predicate is not None:
-            active = np.asarray(machine.value(self.predicate))
-        offsets = machine.value(address).astype(np.int64) + self.plus
-        return machine.atomic_bytes(base, offsets, mine, type_.dtype, self.op, active, self)
-
-    def replaced(self, machine: Any, codes: np.ndarray) -> np.ndarray:
-        """`old` with the slot replaced in every thread."""
-        type_ = self.old.type
-        result = type_.dtype.encode(machine.value(self.old)).reshape(-1).copy()
-        result[type_.layout.flat()[:, self.slot]] = codes
-        return type_.dtype.decode(result).reshape(type_.shape)
+class AtomicGlobal(gpu_atomics.AtomicGlobal, opcode="nv.atomic_global"):
+    """Combines slot `slot` of x with an element of global memory; `old` gets what was there
+    (atom.global)."""
 
 
-class AtomicGlobal(_Atomic, opcode="nv.atomic_global"):
-    """Combines slot `slot` of x with an element of global memory; `old` gets what was there."""
-
-    old = Operand("register")
-    base = Operand("global")
-    offset = Operand("register")
-    x = Operand("register")
-
-    def check(self) -> Type:
-        self.check_atomic("offset", ("i64",))
-        return self.old.type
-
-    def run(self, machine: Any) -> np.ndarray:
-        return self.replaced(machine, self.combine(machine, self.base.base, self.offset))
+class ReduceGlobal(gpu_atomics.ReduceGlobal, opcode="nv.reduce_global"):
+    """Combines slot `slot` of x with an element of global memory (red.global)."""
 
 
-class ReduceGlobal(_Atomic, opcode="nv.reduce_global"):
-    """Combines slot `slot` of x with an element of global memory."""
-
-    base = Operand("global")
-    offset = Operand("register")
-    x = Operand("register")
-
-    def check(self) -> None:
-        self.check_atomic("offset", ("i64",))
-
-    def run(self, machine: Any) -> None:
-        self.combine(machine, self.base.base, self.offset)
+class AtomicShared(gpu_atomics.AtomicShared, opcode="nv.atomic_shared"):
+    """Combines slot `slot` of x with an element of shared memory; `old` gets what was there
+    (atom.shared)."""
 
 
-class AtomicShared(_Atomic, opcode="nv.atomic_shared"):
-    """Combines slot `slot` of x with an element of shared memory; `old` gets what was there."""
-
-    old = Operand("register")
-    address = Operand("register")
-    x = Operand("register")
-
-    def check(self) -> Type:
-        self.check_atomic("address", ("i32",))
-        return self.old.type
-
-    def run(self, machine: Any) -> np.ndarray:
-        return self.replaced(machine, self.combine(machine, None, self.address))
-
-
-class ReduceShared(_Atomic, opcode="nv.reduce_shared"):
-    """Combines slot `slot` of x with an element of shared memory."""
-
-    address = Operand("register")
-    x = Operand("register")
-
-    def check(self) -> None:
-        self.check_atomic("address", ("i32",))
-
-    def run(self, machine: Any) -> None:
-        self.combine(machine, None, self.address)
+class ReduceShared(gpu_atomics.ReduceShared, opcode="nv.reduce_shared"):
+    """Combines slot `slot` of x with an element of shared memory (red.shared)."""

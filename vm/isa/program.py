@@ -10,6 +10,7 @@ from typing import Any
 
 from vm.errors import Source, fail, read_source
 from vm.isa import (  # noqa: F401  (importing a family registers its instructions)
+    amd,
     asynchronous,
     control,
     debugging,

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from vm.compiler.targets import (  # noqa: F401  (importing them registers their rules)
+    gpu_global,
+    gpu_indexed,
+    gpu_matrix,
+    gpu_shared,
+    gpu_threads,
     nvidia_casts,
-    nvidia_global,
-    nvidia_indexed,
+    nvidia_copies,
     nvidia_matrix,
-    nvidia_shared,
-    nvidia_threads,
 )
 from vm.compiler.targets.nvidia_rules import NVIDIA, WARP
-from vm.compiler.targets.target import Target
+from vm.compiler.targets.target import MachineInstructions, Target
+from vm.isa import nvidia, nvidia_atomics
+from vm.layouts.fragments import MMA_ROWS
+
+INSTRUCTIONS = MachineInstructions(
+    nvidia.LoadGlobal, nvidia.StoreGlobal, nvidia.LoadGlobalBits, nvidia.StoreGlobalBits,
+    nvidia.LoadShared, nvidia.StoreShared, nvidia.LoadSharedBits, nvidia.StoreSharedBits,
+    nvidia_atomics.AtomicGlobal, nvidia_atomics.ReduceGlobal, nvidia_atomics.AtomicShared,
+    nvidia_atomics.ReduceShared, nvidia.MatrixMultiply, nvidia.ShuffleXor,
+)  # fmt: skip
 
 
 def _target(name: str, capability: int, shared_kilobytes: int) -> Target:
-    return Target(name, "nvidia", "nv.", capability, WARP, shared_kilobytes * 1024, 255, NVIDIA)
+    return Target(name, "nvidia", "nv.", INSTRUCTIONS, capability, WARP, shared_kilobytes * 1024,
+                  255, MMA_ROWS, NVIDIA)  # fmt: skip
 
 
 # Shared memory per block: CUDA C Programming Guide, table of technical specifications.

@@ -1,4 +1,4 @@
-"""Matrix fragments on NVIDIA GPUs: ldmatrix and mma.sync."""
+"""Matrix fragments from shared memory on NVIDIA GPUs: ldmatrix."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from vm.compiler.addresses import SharedAccess
 from vm.compiler.rules import Refused
 from vm.compiler.selection import Selection
 from vm.compiler.targets.nvidia_rules import NVIDIA, WARP
-from vm.isa import control, nvidia
+from vm.isa import nvidia
 from vm.isa.elementwise import BitAnd, Divide
-from vm.isa.matrix import Dot
 from vm.isa.memory import Load
-from vm.isa.registers import Fill
-from vm.isa.types import INDEX, Immediate, RegisterType, Value
-from vm.layouts import FRAGMENTS, LayoutError, RegisterLayout, dot_layout
+from vm.isa.types import INDEX, Immediate, Value
+from vm.layouts import RegisterLayout
 
 rule = NVIDIA.rule
 
@@ -125,58 +123,3 @@ def _matrices(access: SharedAccess, layout: RegisterLayout, bits: int) -> tuple[
         if fits:
             return transposed, rows
     raise Refused("no word is a part of an 8 x 8 matrix whose rows are 16 bytes of memory")
-
-
-@rule(Dot)
-def multiply_with_tensor_cores(s: Selection, i: Dot) -> Value:
-    """mma.sync: one instruction of each warp for each fragment."""
-    a, b = s.operand(i.a), s.operand(i.b)
-    c = s.operand(i.c) if i.c is not None else None
-    result = s.result_type(i.result)
-    found = _dot_layout(a, b, result, i)
-    variable = s.target_variable(i, (a, b))
-    if c is None:
-        s.emit(Fill, into=variable, value=Immediate(0), dtype=result.dtype, shape=result.shape,
-               layout=result.layout)  # fmt: skip
-    elif c is not variable:
-        s.emit(control.Copy, into=variable, x=c)
-    name = _fragment_name(found.fragment, a.type.dtype.name, b.type.dtype.name)
-    for slots_a, slots_b, slots_c in found.steps():
-        s.emit(
-            nvidia.MatrixMultiply, into=variable, c=variable, a=a, b=b, fragment=name,
-            at_a=_words(slots_a, a.type.dtype.bits), at_b=_words(slots_b, b.type.dtype.bits),
-            at_c=_words(slots_c, result.dtype.bits),
-        )  # fmt: skip
-    return variable
-
-
-def _dot_layout(a: Value, b: Value, c: RegisterType, i: Dot) -> Any:
-    (m, k), n = a.type.shape, b.type.shape[1]
-    for run in (1, 2, 4, 8):
-        try:
-            found = dot_layout(m, n, k, a.type.dtype.bits, i.scope.warps,
-                               accumulator_bits=c.dtype.bits, k_run=run)  # fmt: skip
-        except LayoutError:
-            continue
-        if (found.a, found.b, found.c) == (a.type.layout, b.type.layout, c.layout):
-            return found
-    raise Refused(f"{a.type.layout} and {b.type.layout} are no operands of one fragment")
-
-
-def _fragment_name(fragment: Any, a: str, b: str) -> str:
-    """The row of the table for these dtypes with the fragment's extents."""
-    for name, row in FRAGMENTS.items():
-        same = (row.m, row.n, row.k, row.bits) == (
-            fragment.m, fragment.n, fragment.k, fragment.bits
-        )  # fmt: skip
-        if same and row.operands.keys() >= {"a", "b"} and any(d[:2] == (a, b) for d in row.dtypes):
-            return name
-    raise Refused(f"{fragment.name} has no form for {a} and {b}")
-
-
-def _words(slots: np.ndarray, bits: int) -> tuple[int, ...]:
-    per_word = 32 // bits
-    groups = slots.reshape(-1, per_word)
-    if (groups[:, 0] % per_word).any() or (np.diff(groups, axis=1) != 1).any():
-        raise Refused("elements of a fragment do not lie in words")
-    return tuple(int(g) // per_word for g in groups[:, 0])

@@ -5,21 +5,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vm.compiler.rules import RuleSet
+from vm.isa import gpu, gpu_atomics
+from vm.layouts import Fragment
+
+
+@dataclass(frozen=True)
+class MachineInstructions:
+    """A family's classes for what all families of GPUs do: rules for all of them emit these."""
+
+    load_global: type[gpu.LoadGlobal]
+    store_global: type[gpu.StoreGlobal]
+    load_global_bits: type[gpu.LoadGlobalBits]
+    store_global_bits: type[gpu.StoreGlobalBits]
+    load_shared: type[gpu.LoadShared]
+    store_shared: type[gpu.StoreShared]
+    load_shared_bits: type[gpu.LoadSharedBits]
+    store_shared_bits: type[gpu.StoreSharedBits]
+    atomic_global: type[gpu_atomics.AtomicGlobal]
+    reduce_global: type[gpu_atomics.ReduceGlobal]
+    atomic_shared: type[gpu_atomics.AtomicShared]
+    reduce_shared: type[gpu_atomics.ReduceShared]
+    matrix_multiply: type[gpu.MatrixMultiply]
+    shuffle_xor: type[gpu.ShuffleXor]
 
 
 @dataclass(frozen=True)
 class Target:
     """A kind of device.
 
-    `prefix` is that of its machine instructions; `capability` orders the members of a family;
-    `shared_bytes` is the shared memory that one block may have, `registers` those of a thread.
+    `prefix` is that of its machine instructions, `machine` those that other families have too;
+    `capability` orders the members of a family; `shared_bytes` is the shared memory that one block
+    may have, `registers` those of a thread; `fragments` are what its matrix unit multiplies.
     """
 
     name: str
     family: str
     prefix: str
+    machine: MachineInstructions
     capability: int
     warp_width: int
     shared_bytes: int
     registers: int
+    fragments: tuple[Fragment, ...]
     rules: RuleSet

@@ -1,4 +1,4 @@
-"""Gather, scatter and atomic accesses on NVIDIA GPUs."""
+"""Gather, scatter and atomic accesses on GPUs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy as np
 from vm.compiler.addresses import GlobalAccess, SharedAccess, Vector, slot_index
 from vm.compiler.rules import Refused
 from vm.compiler.selection import Selection, slots_of
-from vm.compiler.targets.nvidia_global import as_tensor
-from vm.compiler.targets.nvidia_rules import NVIDIA
-from vm.compiler.targets.nvidia_threads import from_first_thread
-from vm.isa import nvidia, nvidia_atomics
+from vm.compiler.targets.common import COMMON
+from vm.compiler.targets.gpu_global import as_tensor
+from vm.compiler.targets.gpu_threads import from_first_thread
 from vm.isa.elementwise import GreaterEqual, Less, ShiftRight
 from vm.isa.lanes import Pick, Uniform
 from vm.isa.memory import Atomic, Gather, Scatter
@@ -21,7 +20,7 @@ from vm.isa.registers import Fill
 from vm.isa.types import Immediate, Value
 from vm.layouts import RegisterLayout, spatial
 
-rule = NVIDIA.rule
+rule = COMMON.rule
 
 
 @dataclass
@@ -104,7 +103,7 @@ def gather_from_global(s: Selection, i: Gather) -> Value:
     size = access.bits // 8
     for slot, constant in enumerate(slot_index(layout)):
         offset, predicate = access.at(slot, constant)
-        s.emit(nvidia.LoadGlobal, into=variable, x=variable, base=access.whole, offset=offset,
+        s.emit(s.machine.load_global, into=variable, x=variable, base=access.whole, offset=offset,
                predicate=predicate, bytes=size, at=slot * size)  # fmt: skip
     return variable
 
@@ -125,10 +124,10 @@ def scatter_to_global(s: Selection, i: Scatter) -> None:
         offset, predicate = access.at(slot, constant)
         predicate = s.both(first, predicate)
         if i.op == "store":
-            s.emit(nvidia.StoreGlobal, base=access.whole, offset=offset, x=value, bytes=size,
+            s.emit(s.machine.store_global, base=access.whole, offset=offset, x=value, bytes=size,
                    predicate=predicate, at=slot * size)  # fmt: skip
         else:
-            s.emit(nvidia_atomics.ReduceGlobal, base=access.whole, offset=offset, x=value,
+            s.emit(s.machine.reduce_global, base=access.whole, offset=offset, x=value,
                    slot=slot, op=i.op, predicate=predicate)  # fmt: skip
 
 
@@ -152,10 +151,10 @@ def atomic_on_global(s: Selection, i: Atomic) -> Value:
         offset, plus = access.offset(vector)
         predicate = s.both(first, access.predicate(vector))
         if variable is None:
-            s.emit(nvidia_atomics.ReduceGlobal, base=access.whole, offset=offset, x=value,
+            s.emit(s.machine.reduce_global, base=access.whole, offset=offset, x=value,
                    slot=slot, op=i.op, predicate=predicate, plus=plus)  # fmt: skip
         else:
-            s.emit(nvidia_atomics.AtomicGlobal, into=variable, old=variable, base=access.whole,
+            s.emit(s.machine.atomic_global, into=variable, old=variable, base=access.whole,
                    offset=offset, x=value, slot=slot, op=i.op, predicate=predicate,
                    plus=plus)  # fmt: skip
     return _result(s, i, variable)
@@ -171,10 +170,10 @@ def atomic_on_shared(s: Selection, i: Atomic) -> Value:
     slots = list(range(layout.slots))
     for slot, (address, plus) in zip(slots, access.addresses(slots), strict=True):
         if variable is None:
-            s.emit(nvidia_atomics.ReduceShared, address=address, x=value, slot=slot, op=i.op,
+            s.emit(s.machine.reduce_shared, address=address, x=value, slot=slot, op=i.op,
                    predicate=first, plus=plus)  # fmt: skip
         else:
-            s.emit(nvidia_atomics.AtomicShared, into=variable, old=variable, address=address,
+            s.emit(s.machine.atomic_shared, into=variable, old=variable, address=address,
                    x=value, slot=slot, op=i.op, predicate=first, plus=plus)  # fmt: skip
     return _result(s, i, variable)
 

@@ -1,4 +1,4 @@
-"""Exchange between threads on NVIDIA GPUs: reductions and relayouts."""
+"""Exchange between threads on GPUs: reductions and relayouts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from math import prod
 
 from vm.compiler.addresses import SharedAccess, thread_digits
 from vm.compiler.selection import Selection
-from vm.compiler.targets.nvidia_rules import NVIDIA, WARP
-from vm.compiler.targets.nvidia_shared import shared_stores
-from vm.isa import nvidia
+from vm.compiler.targets.common import COMMON
+from vm.compiler.targets.gpu_shared import shared_stores
 from vm.isa.dtypes import dtype
 from vm.isa.elementwise import Add, And, Divide, Equal, Maximum, Minimum, Modulo, Or, Subtract
 from vm.isa.instruction import Instruction
@@ -20,7 +19,7 @@ from vm.isa.types import INDEX, Immediate, RegisterType, Value, whole_tile
 from vm.layouts import RegisterLayout
 from vm.layouts.memory import shared
 
-rule = NVIDIA.rule
+rule = COMMON.rule
 
 
 _COMBINE = {"sum": Add, "max": Maximum, "min": Minimum, "any": Or, "all": And}
@@ -35,11 +34,11 @@ def reduce_slots_then_lanes_then_warps(s: Selection, i: Reduce) -> Value:
     kept = layout.reduce(i.axis, keepdims=True)
     partial = _reduce_slots(s, x, kept, i.axis, combine)
     outside = []
-    for divisor, size in _reduced_digits(layout, i.axis):
-        if divisor * size <= WARP and size & (size - 1) == 0:
+    for divisor, size in _reduced_digits(layout, i.axis, s.target.warp_width):
+        if divisor * size <= s.target.warp_width and size & (size - 1) == 0:
             mask = divisor
             while mask < divisor * size:
-                other = s.emit(nvidia.ShuffleXor, x=partial, mask=mask)
+                other = s.emit(s.machine.shuffle_xor, x=partial, mask=mask)
                 partial = s.emit(combine, x=partial, y=other)
                 mask *= 2
         else:
@@ -75,16 +74,16 @@ def _reduce_slots(
     return parts[0]
 
 
-def _reduced_digits(layout: RegisterLayout, axis: int) -> list[tuple[int, int]]:
+def _reduced_digits(layout: RegisterLayout, axis: int, warp: int) -> list[tuple[int, int]]:
     """(divisor, size) of the digits of the thread number that belong to the axis; a digit that
     lies partly within a warp is split there."""
     digits = []
     for digit in thread_digits(layout):
         if digit.axis != axis:
             continue
-        inside = WARP // digit.divisor if digit.divisor < WARP else 1
+        inside = warp // digit.divisor if digit.divisor < warp else 1
         if 1 < inside < digit.size and digit.size % inside == 0:
-            digits += [(digit.divisor, inside), (WARP, digit.size // inside)]
+            digits += [(digit.divisor, inside), (warp, digit.size // inside)]
         else:
             digits.append((digit.divisor, digit.size))
     return digits
@@ -102,7 +101,7 @@ def _reduce_through_memory(
     mine = s.add(s.multiply(s.thread(), size), address)
     s.emit(Synchronize)
     for slot in range(slots):
-        s.emit(nvidia.StoreShared, address=mine, x=partial, bytes=size, at=slot * size,
+        s.emit(s.machine.store_shared, address=mine, x=partial, bytes=size, at=slot * size,
                plus=slot * threads * size)  # fmt: skip
     s.emit(Synchronize)
     # The thread number with the reduced digits 0, plus each value of these digits.
@@ -118,7 +117,7 @@ def _reduce_through_memory(
     for step in steps:
         part = s.undefined(partial.type)
         for slot in range(slots):
-            s.emit(nvidia.LoadShared, into=part, x=part, address=start, bytes=size,
+            s.emit(s.machine.load_shared, into=part, x=part, address=start, bytes=size,
                    at=slot * size, plus=(slot * threads + step) * size)  # fmt: skip
         total = part if total is None else s.emit(combine, x=total, y=part)
     return total
@@ -132,11 +131,11 @@ def from_first_thread(s: Selection, x: Value) -> Value:
     first = s.compute(Equal, s.thread(), 0)
     s.emit(Synchronize)
     for at in range(0, size, 4):
-        s.emit(nvidia.StoreShared, address=mine, x=x, predicate=first, at=at, plus=at)
+        s.emit(s.machine.store_shared, address=mine, x=x, predicate=first, at=at, plus=at)
     s.emit(Synchronize)
     result = s.undefined(x.type)
     for at in range(0, size, 4):
-        s.emit(nvidia.LoadShared, into=result, x=result, address=mine, at=at, plus=at)
+        s.emit(s.machine.load_shared, into=result, x=result, address=mine, at=at, plus=at)
     return result
 
 
@@ -167,6 +166,6 @@ def _through_shared(s: Selection, x: Value, layout: RegisterLayout, shape: tuple
     found = access.vectors()
     for vector, (place, plus) in zip(found, access.addresses([v.slot for v in found]),
                                      strict=True):  # fmt: skip
-        s.emit(nvidia.LoadShared, into=result, x=result, address=place, plus=plus,
+        s.emit(s.machine.load_shared, into=result, x=result, address=place, plus=plus,
                bytes=access.bytes, at=vector.slot * access.bits // 8)  # fmt: skip
     return result

@@ -1,19 +1,18 @@
-"""How NVIDIA GPUs reach shared memory, by ordinary loads and stores and by cp.async."""
+"""How GPUs reach shared memory, by ordinary loads and stores."""
 
 from __future__ import annotations
 
-from vm.compiler.addresses import GlobalAccess, SharedAccess, Vector
+from vm.compiler.addresses import GlobalAccess, SharedAccess
 from vm.compiler.rules import Refused
 from vm.compiler.selection import Selection
-from vm.compiler.targets.nvidia_global import as_tensor, global_loads
-from vm.compiler.targets.nvidia_rules import NVIDIA
-from vm.isa import asynchronous, nvidia
-from vm.isa.elementwise import Add
+from vm.compiler.targets.common import COMMON
+from vm.compiler.targets.gpu_global import as_tensor, global_loads
+from vm.isa import asynchronous
 from vm.isa.memory import Load, Store
 from vm.isa.types import RegisterType, Value
 from vm.layouts import default_layout
 
-rule = NVIDIA.rule
+rule = COMMON.rule
 
 
 @rule(Load)
@@ -29,7 +28,7 @@ def load_shared_vectors(s: Selection, i: Load) -> Value:
     found = access.vectors()
     for vector, (address, plus) in zip(found, access.addresses([v.slot for v in found]),
                                        strict=True):  # fmt: skip
-        s.emit(nvidia.LoadShared, into=variable, x=variable, address=address, plus=plus,
+        s.emit(s.machine.load_shared, into=variable, x=variable, address=address, plus=plus,
                bytes=access.bytes, at=vector.slot * access.bits // 8)  # fmt: skip
     return variable
 
@@ -42,7 +41,7 @@ def load_shared_bits(s: Selection, i: Load) -> Value:
     s.make_undefined(variable)
     slots = list(range(i.result.type.layout.slots))
     for slot, bit in zip(slots, access.bit_addresses(slots), strict=True):
-        s.emit(nvidia.LoadSharedBits, into=variable, x=variable, bit=bit, slot=slot)
+        s.emit(s.machine.load_shared_bits, into=variable, x=variable, bit=bit, slot=slot)
     return variable
 
 
@@ -61,7 +60,7 @@ def shared_stores(s: Selection, access: SharedAccess, value: Value) -> None:
     found = access.vectors()
     for vector, (address, plus) in zip(found, access.addresses([v.slot for v in found]),
                                        strict=True):  # fmt: skip
-        s.emit(nvidia.StoreShared, address=address, x=value, predicate=first, plus=plus,
+        s.emit(s.machine.store_shared, address=address, x=value, predicate=first, plus=plus,
                bytes=access.bytes, at=vector.slot * access.bits // 8)  # fmt: skip
 
 
@@ -73,45 +72,12 @@ def store_shared_bits(s: Selection, i: Store) -> None:
     first = s.first_copy(value.type.layout, s.thread())
     slots = list(range(value.type.layout.slots))
     for slot, bit in zip(slots, access.bit_addresses(slots), strict=True):
-        s.emit(nvidia.StoreSharedBits, bit=bit, x=value, predicate=first, slot=slot)
-
-
-@rule(asynchronous.CopyAsync)
-def copy_with_cp_async(s: Selection, i: asynchronous.CopyAsync) -> None:
-    """cp.async of 16, 8 or 4 bytes by each thread."""
-    source, target = s.operand(i.source), s.operand(i.target)
-    bits = source.dtype.bits
-    if 128 % bits:
-        raise Refused(f"16 bytes are no whole number of {source.dtype.name}")
-    for size in (16, 8, 4):
-        count = size * 8 // bits
-        if count == 0 or source.shape[-1] % count:
-            continue
-        layout = default_layout(source.shape, i.scope.threads, count)
-        here = GlobalAccess(s, source, layout, i.inside)
-        there = SharedAccess(s, target, layout)
-        if here.vector % count == 0 and there.vector % count == 0:
-            break
-    else:
-        raise Refused("no run of 4 bytes is aligned on both sides")
-    first = s.first_copy(layout, s.thread())
-    vectors = [Vector(v, count, tuple(int(x) for x in layout.table()[0, v]))
-               for v in range(0, layout.slots, count)]  # fmt: skip
-    places = there.addresses([v.slot for v in vectors])
-    for vector, (address, plus) in zip(vectors, places, strict=True):
-        offset, more = here.offset(vector)
-        offset = s.compute(Add, offset, more) if more else offset
-        predicate = here.predicate(vector)
-        if first is not None:
-            # A false predicate would write zeros over what the first copy brings.
-            raise Refused("several threads would copy the same elements")
-        s.emit(nvidia.CopyAsync, address=address, base=here.whole, offset=offset,
-               predicate=predicate, plus=plus, bytes=size)  # fmt: skip
+        s.emit(s.machine.store_shared_bits, bit=bit, x=value, predicate=first, slot=slot)
 
 
 @rule(asynchronous.CopyAsync, rank=2)
 def copy_through_registers(s: Selection, i: asynchronous.CopyAsync) -> None:
-    """An ordinary load and store, at once: what cp.async cannot align."""
+    """An ordinary load and store, at once."""
     source, target = s.operand(i.source), s.operand(i.target)
     kind = source.dtype
     layout = default_layout(source.shape, i.scope.threads, max(1, 128 // kind.bits))

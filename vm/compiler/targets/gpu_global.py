@@ -1,19 +1,18 @@
-"""How NVIDIA GPUs reach global memory."""
+"""How GPUs reach global memory."""
 
 from __future__ import annotations
 
 from vm.compiler.addresses import GlobalAccess, SharedAccess, Vector
 from vm.compiler.rules import Refused
 from vm.compiler.selection import Selection
-from vm.compiler.targets.nvidia_rules import NVIDIA
-from vm.isa import nvidia
+from vm.compiler.targets.common import COMMON
 from vm.isa.lanes import Uniform
 from vm.isa.memory import Load, LoadScalar, Store
 from vm.isa.registers import Fill
 from vm.isa.types import RegisterType, Value
 from vm.layouts import RegisterLayout, default_layout, spatial
 
-rule = NVIDIA.rule
+rule = COMMON.rule
 
 
 @rule(Load)
@@ -34,7 +33,7 @@ def global_loads(s: Selection, access: GlobalAccess, variable: Value) -> None:
     for vector in access.vectors():
         offset, plus = access.offset(vector)
         s.emit(
-            nvidia.LoadGlobal, into=variable, x=variable, base=access.whole,
+            s.machine.load_global, into=variable, x=variable, base=access.whole,
             offset=offset, predicate=access.predicate(vector), plus=plus, bytes=access.bytes,
             at=vector.slot * access.bits // 8,
         )  # fmt: skip
@@ -50,7 +49,7 @@ def load_global_bits(s: Selection, i: Load) -> Value:
     s.make_undefined(variable)
     for vector in access.vectors():
         s.emit(
-            nvidia.LoadGlobalBits, into=variable, x=variable, base=access.whole,
+            s.machine.load_global_bits, into=variable, x=variable, base=access.whole,
             bit=access.bit_offset(vector), predicate=access.predicate(vector), slot=vector.slot,
         )  # fmt: skip
     return variable
@@ -69,7 +68,7 @@ def store_global_vectors(s: Selection, i: Store) -> None:
     for vector in access.vectors():
         offset, plus = access.offset(vector)
         s.emit(
-            nvidia.StoreGlobal, base=access.whole, offset=offset, x=value,
+            s.machine.store_global, base=access.whole, offset=offset, x=value,
             predicate=s.both(first, access.predicate(vector)), plus=plus, bytes=access.bytes,
             at=vector.slot * access.bits // 8,
         )  # fmt: skip
@@ -85,7 +84,7 @@ def store_global_bits(s: Selection, i: Store) -> None:
     first = s.first_copy(value.type.layout, s.thread())
     for vector in access.vectors():
         s.emit(
-            nvidia.StoreGlobalBits, base=access.whole, bit=access.bit_offset(vector),
+            s.machine.store_global_bits, base=access.whole, bit=access.bit_offset(vector),
             x=value, predicate=s.both(first, access.predicate(vector)), slot=vector.slot,
         )  # fmt: skip
 
@@ -113,18 +112,18 @@ def load_scalar_by_every_thread(s: Selection, i: LoadScalar) -> Value:
         vector = Vector(0, 1, ())
         if access.bytes:
             offset, plus = access.offset(vector)
-            s.emit(nvidia.LoadGlobal, into=variable, x=variable, base=access.whole,
+            s.emit(s.machine.load_global, into=variable, x=variable, base=access.whole,
                    offset=offset, plus=plus, bytes=access.bytes)  # fmt: skip
         else:
-            s.emit(nvidia.LoadGlobalBits, into=variable, x=variable, base=access.whole,
+            s.emit(s.machine.load_global_bits, into=variable, x=variable, base=access.whole,
                    bit=access.bit_offset(vector), slot=0)  # fmt: skip
     else:
         shared = SharedAccess(s, tile, scalar)
         if shared.bytes:
             ((address, plus),) = shared.addresses([0])
-            s.emit(nvidia.LoadShared, into=variable, x=variable, address=address, plus=plus,
+            s.emit(s.machine.load_shared, into=variable, x=variable, address=address, plus=plus,
                    bytes=shared.bytes)  # fmt: skip
         else:
             (bit,) = shared.bit_addresses([0])
-            s.emit(nvidia.LoadSharedBits, into=variable, x=variable, bit=bit, slot=0)
+            s.emit(s.machine.load_shared_bits, into=variable, x=variable, bit=bit, slot=0)
     return s.emit(Uniform, x=variable)

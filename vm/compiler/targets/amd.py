@@ -1,0 +1,69 @@
+"""AMD GPUs of the CDNA family: compiled, and run on the emulator; not launched yet."""
+
+from __future__ import annotations
+
+from vm.compiler.rules import Refused, RuleSet, Unsupported
+from vm.compiler.selection import Selection
+from vm.compiler.targets import (  # noqa: F401  (importing them registers their rules)
+    gpu_global,
+    gpu_indexed,
+    gpu_matrix,
+    gpu_shared,
+    gpu_threads,
+)
+from vm.compiler.targets.common import COMMON
+from vm.compiler.targets.target import MachineInstructions, Target
+from vm.isa import amd, elementwise
+from vm.isa.debugging import Print
+from vm.isa.synchronization import Barrier, GridLaunchDependents, GridWait, Synchronize
+from vm.layouts.fragments import MFMA_ROWS
+
+AMD = RuleSet("amd", COMMON)
+rule = AMD.rule
+
+INSTRUCTIONS = MachineInstructions(
+    amd.LoadGlobal, amd.StoreGlobal, amd.LoadGlobalBits, amd.StoreGlobalBits, amd.LoadShared,
+    amd.StoreShared, amd.LoadSharedBits, amd.StoreSharedBits, amd.AtomicGlobal, amd.ReduceGlobal,
+    amd.AtomicShared, amd.ReduceShared, amd.MatrixMultiply, amd.ShuffleXor,
+)  # fmt: skip
+
+
+AMD.lack(Barrier, because="a barrier is for all threads of a block")
+AMD.lack(GridWait, GridLaunchDependents, because="a grid begins when the one before it has ended")
+AMD.lack(Print, because="nothing carries text to the host")
+
+
+@rule(Synchronize)
+def synchronize_block_or_warp(s: Selection, i: Synchronize) -> None:
+    """All threads of a block wait for each other, or the lanes of one warp."""
+    if i.scope.group is not None and i.scope.warps > 1:
+        raise Unsupported("a barrier is for all threads of a block or for one warp")
+    s.copy(i)
+
+
+@rule(
+    elementwise.Exponential, elementwise.Exponential2, elementwise.Logarithm,
+    elementwise.Logarithm2, elementwise.ReciprocalSquareRoot, elementwise.Tangent,
+    elementwise.Sine, elementwise.Cosine,
+)  # fmt: skip
+def functions_of_f32(s: Selection, i: elementwise.Unary) -> None:
+    """The hardware has approximations of f32 alone."""
+    if i.x.type.dtype.name == "f64":
+        raise Unsupported("the hardware has approximations of f32 alone")
+    raise Refused("it works slot by slot")
+
+
+def _target(name: str) -> Target:
+    capability = _number(name)
+    fragments = tuple(row for row in MFMA_ROWS if _number(row.capability) <= capability)
+    return Target(name, "amd", "amd.", INSTRUCTIONS, capability, 64, 64 * 1024, 512, fragments,
+                  AMD)  # fmt: skip
+
+
+def _number(name: str) -> int:
+    """The version in a name such as gfx90a: its steppings are hexadecimal digits."""
+    return int(name.removeprefix("gfx"), 16)
+
+
+# Local data share and vector registers: AMD, "CDNA3 Instruction Set Architecture" and "CDNA2 ...".
+TARGETS = {target.name: target for target in map(_target, ("gfx90a", "gfx942"))}

@@ -1,0 +1,76 @@
+"""Matrix products with the matrix units of GPUs: mma.sync, MFMA."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vm.compiler.rules import Refused
+from vm.compiler.selection import Selection
+from vm.compiler.targets.common import COMMON
+from vm.isa import control
+from vm.isa.dtypes import DType
+from vm.isa.matrix import Dot
+from vm.isa.registers import Fill
+from vm.isa.types import Immediate, RegisterType, Value
+from vm.layouts import Fragment, LayoutError, dot_layout
+
+rule = COMMON.rule
+
+
+@rule(Dot)
+def multiply_with_matrix_units(s: Selection, i: Dot) -> Value:
+    """One instruction of each warp for each fragment."""
+    a, b = s.operand(i.a), s.operand(i.b)
+    c = s.operand(i.c) if i.c is not None else None
+    result = s.result_type(i.result)
+    found = _dot_layout(a, b, result, i)
+    name = _fragment_name(s, found.fragment, (a.type.dtype, b.type.dtype, result.dtype))
+    places = [
+        (_words(x, a.type.dtype.bits), _words(y, b.type.dtype.bits), _words(z, result.dtype.bits))
+        for x, y, z in found.steps()
+    ]
+    variable = s.target_variable(i, (a, b))
+    if c is None:
+        s.emit(Fill, into=variable, value=Immediate(0), dtype=result.dtype, shape=result.shape,
+               layout=result.layout)  # fmt: skip
+    elif c is not variable:
+        s.emit(control.Copy, into=variable, x=c)
+    for at_a, at_b, at_c in places:
+        s.emit(s.machine.matrix_multiply, into=variable, c=variable, a=a, b=b, fragment=name,
+               at_a=at_a, at_b=at_b, at_c=at_c)  # fmt: skip
+    return variable
+
+
+def _dot_layout(a: Value, b: Value, c: RegisterType, i: Dot) -> Any:
+    (m, k), n = a.type.shape, b.type.shape[1]
+    for run in (1, 2, 4, 8):
+        try:
+            found = dot_layout(m, n, k, a.type.dtype.bits, i.scope.warps,
+                               accumulator_bits=c.dtype.bits, warp_width=i.scope.warp_width,
+                               k_run=run)  # fmt: skip
+        except LayoutError:
+            continue
+        if (found.a, found.b, found.c) == (a.type.layout, b.type.layout, c.layout):
+            return found
+    raise Refused(f"{a.type.layout} and {b.type.layout} are no operands of one fragment")
+
+
+def _fragment_name(s: Selection, fragment: Fragment, kinds: tuple[DType, DType, DType]) -> str:
+    """The row of the table for these dtypes of a, b and c with the fragment's extents."""
+    names = tuple(kind.name for kind in kinds)
+    extents = (fragment.m, fragment.n, fragment.k, fragment.bits)
+    for row in s.target.fragments:
+        same = (row.m, row.n, row.k, row.bits) == extents
+        if same and any(form[:3] == names for form in row.dtypes):
+            return row.name
+    raise Refused(f"{s.target.name} has no {fragment.name} for {', '.join(names)}")
+
+
+def _words(slots: np.ndarray, bits: int) -> tuple[int, ...]:
+    per_word = 32 // bits
+    groups = slots.reshape(-1, per_word)
+    if (groups[:, 0] % per_word).any() or (np.diff(groups, axis=1) != 1).any():
+        raise Refused("elements of a fragment do not lie in words")
+    return tuple(int(g) // per_word for g in groups[:, 0])
