@@ -163,6 +163,8 @@ def atomic_on_global(s: Selection, i: Atomic) -> Value:
 @rule(Atomic)
 def atomic_on_shared(s: Selection, i: Atomic) -> Value:
     """One atomic access for each element."""
+    if i.target.base.type.space != "shared":
+        raise Refused("the tile is in global memory")
     value, variable = _operands(s, i)
     layout = value.type.layout
     access = SharedAccess(s, s.operand(i.target), layout)

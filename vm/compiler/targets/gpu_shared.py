@@ -36,6 +36,8 @@ def load_shared_vectors(s: Selection, i: Load) -> Value:
 @rule(Load, rank=2)
 def load_shared_bits(s: Selection, i: Load) -> Value:
     """One element at a time, wherever in a byte it begins."""
+    if i.source.base.type.space != "shared":
+        raise Refused("the tile is in global memory")
     access = SharedAccess(s, s.operand(i.source), i.result.type.layout)
     variable = s.target_variable(i)
     s.make_undefined(variable)
@@ -48,6 +50,8 @@ def load_shared_bits(s: Selection, i: Load) -> Value:
 @rule(Store)
 def store_shared_vectors(s: Selection, i: Store) -> None:
     """One store of up to 16 bytes for each run of neighbouring elements."""
+    if i.target.base.type.space != "shared":
+        raise Refused("the tile is in global memory")
     value = as_tensor(s, i)
     access = SharedAccess(s, s.operand(i.target), value.type.layout)
     if access.bytes == 0:
@@ -67,6 +71,8 @@ def shared_stores(s: Selection, access: SharedAccess, value: Value) -> None:
 @rule(Store, rank=2)
 def store_shared_bits(s: Selection, i: Store) -> None:
     """One element at a time, leaving the other bits of its bytes alone."""
+    if i.target.base.type.space != "shared":
+        raise Refused("the tile is in global memory")
     value = as_tensor(s, i)
     access = SharedAccess(s, s.operand(i.target), value.type.layout)
     first = s.first_copy(value.type.layout, s.thread())
