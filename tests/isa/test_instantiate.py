@@ -81,6 +81,16 @@ def test_constants_and_sizes_may_be_given():
     assert caught.value.code == "E0306"
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["n2 = 2 * B\nvar x: register(f32)[n2, 32] = fill(0.0)\nprint(x)",
+     "for n2 in range(6, 7) unroll full { var x: register(f32)[n2, 32] = fill(0.0)\nprint(x) }"],
+)  # fmt: skip
+def test_a_name_for_a_constant_stands_in_the_type_of_a_variable(body):
+    same = "var x: register(f32)[6, 32] = fill(0.0)\nprint(x)"
+    assert kernel(body, before="const B = 3").text == kernel(same, before="const B = 3").text
+
+
 def test_a_variable_keeps_its_value_when_it_is_bound():
     made = kernel("var x = n\ny = x\nx := x + 1\nprint(y)")
     assert "copy(x)" in str(made)
