@@ -153,6 +153,8 @@ class ByteAccesses:
         """The code of an element that begins at a bit of each thread."""
         reach = self._reach(base, bits, kind.bits, BIT, active, instruction)
         self.checks.read(reach, instruction, "base")
+        if reach.is_empty:
+            return np.zeros(len(bits), kind.storage)
         shifts = np.arange(kind.bits).astype(kind.storage)
         loaded = reach.tensor.codes(reach.region).reshape(-1, kind.bits).astype(kind.storage)
         result = np.zeros(len(bits), kind.storage)
