@@ -178,7 +178,8 @@ def lines() -> Iterator[str]:
         for title, rule, make in groups:
             made = list(make(kind, given or []))
             if made:
-                needs = ' needs "nvidia"' if machine else ""
+                family = {"nv": "nvidia", "amd": "amd"}[kind.opcode.split(".")[0]] if machine else ""
+                needs = f' needs "{family}"' if machine else ""
                 yield ""
                 yield (f'test "{kind.opcode}: {title}"{needs} rules "{rule}", '
                        f'"Valid/{kind.opcode}" {{')  # fmt: skip

@@ -22,7 +22,7 @@ from vm.runtime.conformance_directives import CAPABILITIES_OF, Failure, Runner, 
 
 PASS, FAIL, SKIP, WAIVED = "pass", "fail", "skip", "waived"
 
-ALL_CAPABILITIES = frozenset({"traps", "races", "deadlocks", "nvidia"})
+ALL_CAPABILITIES = frozenset({"traps", "races", "deadlocks", "nvidia", "amd"})
 CAPABILITIES: Mapping[str, frozenset[str]] = {"reference": ALL_CAPABILITIES}
 """What each executor declares; one that is not named here declares nothing."""
 
