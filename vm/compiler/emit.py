@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vm.compiler.rewrite import is_per_thread
-from vm.errors import InternalError, Origin
+from vm.errors import InternalError, Origin, VmError, fail
 from vm.isa import (
     asynchronous,
     control,
@@ -68,8 +68,18 @@ def is_plain(type_: Any) -> bool:
     return scalar and type_.dtype.name in _PLAIN
 
 
+def unsupported(what: str, origin: Origin | None) -> VmError:
+    """The error for what compiled kernels cannot do."""
+    return fail(
+        "E0901", f"compiled kernels have no {what} yet", origin, "needed here",
+        fix="run it on the reference machine",
+    )  # fmt: skip
+
+
 def tag(dtype: DType) -> str:
-    """The prelude's name of an element type."""
+    """The prelude's name of an element type; raises E0901 for one that it does not have."""
+    if dtype.kind == "codebook":
+        raise unsupported(f"elements of the codebook type {dtype.name}", None)
     if dtype.kind == "float" and dtype.bits <= 8:
         return f"vm_float<{dtype.bits}, {dtype.exponent_bits}, {dtype.mantissa_bits}>"
     return f"vm_{dtype.name}"
@@ -330,7 +340,9 @@ def _cast(e: _Emitter, i: registers.Cast) -> Iterator[str]:
         else:
             yield e.assign(i, f"({_PLAIN[i.dtype.name]}){e.plain(i.x)}")
         return
-    mode = "<vm_overflow_ieee>" if i.overflow == "ieee" else ""
+    if i.rounding not in ("nearest_even", "nearest_entry"):
+        raise unsupported(f"casts that round {i.rounding}", i.origin)
+    mode = "" if i.overflow == "saturate" else f"<vm_overflow_{i.overflow}>"
     if is_plain(i.result.type):
         temporary = f"{e.name(i.result)}_register"
         yield f"{register_type(i.result.type)} {temporary};"
