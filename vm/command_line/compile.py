@@ -19,7 +19,7 @@ from vm.runtime.files import write_file
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--program", metavar="NAME", help="which one; needed where there are many")
-    parser.add_argument("--target", metavar="NAME", default="sm_80", help="such as sm_90a")
+    parser.add_argument("--target", metavar="NAME", default="sm_80", help="such as sm_90a, gfx942")
     parser.add_argument("--emit", choices=tuple(FORMS), default="vm", help="the form to show")
     parser.add_argument("--after", metavar="PASS", help="with --emit vm: after which pass")
     parser.add_argument(
@@ -34,7 +34,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     program = chosen_program(load(arguments.file), arguments.program)
-    kernel = program.instantiate(**parse_settings(arguments.set))
+    from vm.compiler import pipeline
+
+    width = pipeline.target(arguments.target).warp_width
+    kernel = program.instantiate(warp_width=width, **parse_settings(arguments.set))
     made = FORMS[arguments.emit](kernel, arguments)
     if arguments.output and isinstance(made, bytes):
         Path(arguments.output).write_bytes(made)
@@ -96,8 +99,27 @@ def _sass(kernel: Kernel, arguments: argparse.Namespace) -> str:
     return disassemble(_compiled(kernel, arguments).payload)
 
 
+def _isa(kernel: Kernel, arguments: argparse.Namespace) -> str:
+    from vm.compiler import pipeline
+    from vm.runtime.emulator import PRELUDE
+    from vm.runtime.hip import compile_code_object
+
+    made = pipeline.compile_source(kernel, pipeline.target(arguments.target), arguments.assume)
+    compiled = compile_code_object(
+        made.source, arguments.target, made.manifest.kernel, (f"-I{PRELUDE}",)
+    )
+    return compiled.isa
+
+
+def _code_object(kernel: Kernel, arguments: argparse.Namespace) -> bytes:
+    from vm.runtime.compiled import code_object_of
+
+    return code_object_of(kernel, arguments.target, arguments.assume).payload
+
+
 FORMS: dict[str, Callable[[Kernel, argparse.Namespace], str | bytes]] = {
-    "vm": _vm, "source": _source, "ptx": _ptx, "cubin": _cubin, "sass": _sass,
+    "vm": _vm, "source": _source, "ptx": _ptx, "cubin": _cubin, "sass": _sass, "isa": _isa,
+    "hsaco": _code_object,
 }  # fmt: skip
 
 

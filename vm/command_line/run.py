@@ -16,7 +16,7 @@ from vm.isa import syntax
 from vm.isa.instruction import nearest
 from vm.isa.program import Module, load
 from vm.isa.tensor import Tensor
-from vm.runtime.cases import EXECUTORS, CaseResult, run_case
+from vm.runtime.cases import EXECUTORS, CaseResult, find_executor, run_case
 from vm.runtime.comparison import Expectation
 from vm.runtime.inputs import FileInput, parse_input, write_npy
 
@@ -24,7 +24,10 @@ from vm.runtime.inputs import FileInput, parse_input, write_npy
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--case", metavar="NAME", help="only this one")
-    parser.add_argument("--on", choices=tuple(EXECUTORS), default="reference", help="the executor")
+    parser.add_argument(
+        "--on", metavar="EXECUTOR", default="reference",
+        help=f"{', '.join(EXECUTORS)}, or emulator:TARGET (what is emitted for that target)",
+    )  # fmt: skip
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE",
         help="another value for a constant or a size of the case",
@@ -41,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    find_executor(arguments.on)
     module = load(arguments.file)
     cases = chosen_cases(module, arguments.case, bool(arguments.input or arguments.output))
     settings = parse_settings(arguments.set)

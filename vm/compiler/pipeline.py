@@ -60,6 +60,7 @@ class Emitted:
 
 def stages(kernel: Kernel, target: Target, variant: str = ALIGNED) -> dict[str, Kernel]:
     """The kernel after each pass, by the pass's name."""
+    _check_warps(kernel, target)
     found = {"instantiate": kernel}
     found["layouts"] = infer_layouts(found["instantiate"])
     found["shared"] = plan_shared(found["layouts"], target.shared_bytes)
@@ -71,6 +72,7 @@ def stages(kernel: Kernel, target: Target, variant: str = ALIGNED) -> dict[str, 
 
 def lower(kernel: Kernel, target: Target, variant: str = ALIGNED) -> Lowered:
     """The kernel at the machine level of a target; raises `VmError` for what it cannot do."""
+    _check_warps(kernel, target)
     planned = plan_shared(infer_layouts(kernel), target.shared_bytes)
     selected = select(planned, target, planned_bytes(planned), variant)
 
@@ -110,6 +112,15 @@ def manifest_of(lowered: Lowered) -> Manifest:
         pdl=any(isinstance(i, GridWait) for i in control.walk(kernel.body)),
         facts=tuple(_text(fact) for fact in kernel.where if not syntax.is_hint(fact)),
     )
+
+
+def _check_warps(kernel: Kernel, target: Target) -> None:
+    if kernel.warp_width != target.warp_width:
+        raise fail(
+            "E0903", f"the kernel is for warps of {kernel.warp_width} lanes, those of "
+            f"{target.name} have {target.warp_width}", kernel.origin, "instantiated here",
+            fix=f"instantiate it with warp_width={target.warp_width}",
+        )  # fmt: skip
 
 
 def _text(extent: Any) -> str:

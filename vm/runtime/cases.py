@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from textwrap import shorten
 from typing import Any
@@ -38,6 +39,35 @@ EXECUTORS = {
     "cuda": "vm.runtime.compiled:run_on_cuda",
 }
 """What `--on` names: where the function `run(kernel, arguments) -> report` of an executor is."""
+
+
+@dataclass(frozen=True)
+class Executor:
+    """How kernels run somewhere: `run(kernel, arguments, output=...)`, whose warps have that many
+    lanes."""
+
+    run: Callable[..., Any]
+    warp_width: int = 32
+
+
+def find_executor(name: str) -> Executor:
+    """The executor of that name, which is one of `EXECUTORS`, or `emulator:TARGET`: the emulator
+    with what is emitted for that target. Raises E0809 or E0902 where there is none."""
+    first, colon, target_name = name.partition(":")
+    if first not in EXECUTORS or (colon and first != "emulator"):
+        close = nearest(first, EXECUTORS)
+        raise fail(
+            "E0809", f"there is no executor `{name}`", None,
+            fix=f"did you mean `{close}`?" if close and close != first
+            else f"one of: {', '.join(EXECUTORS)}, emulator:TARGET",
+        )  # fmt: skip
+    place, function = EXECUTORS[first].split(":")
+    run = getattr(import_module(place), function)
+    if not colon:
+        return Executor(run)
+    from vm.compiler.pipeline import target
+
+    return Executor(partial(run, target_name=target_name), target(target_name).warp_width)
 
 BOUNDS = {
     function.__name__: function
@@ -409,18 +439,17 @@ class _Run:
         check_facts(header, {**sizes, **scalars}, node.origin)
         if program.definition.kind == "reference":
             return (self._reference(program, arguments, sizes),)
-        kernel = program.instantiate()
+        executor = find_executor(self.executor) if self.executor is not None else None
+        kernel = program.instantiate(warp_width=executor.warp_width if executor else 32)
         results = {
             name: self._poisoned(header, name, sizes, node)
             if name not in arguments else _copy(arguments[name].value)
             for name in header.outputs
         }  # fmt: skip
-        if self.executor is None:
+        if executor is None:
             return tuple(results.values())
-        place, function = EXECUTORS[self.executor].split(":")
-        execute = getattr(import_module(place), function)
         values = {name: argument.value for name, argument in arguments.items()}
-        report = execute(kernel, {**values, **results}, output=self.output)
+        report = executor.run(kernel, {**values, **results}, output=self.output)
         self.result.calls.append(
             Call(
                 program.name, self.executor,

@@ -14,8 +14,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vm.compiler.facts import ALIGNED, NONE, VARIANT_BYTES
-from vm.compiler.pipeline import Emitted, compile_source, target
+from vm.compiler.pipeline import Emitted, compile_source
+from vm.compiler.pipeline import target as find_target
+from vm.errors import fail
 from vm.isa import syntax
 from vm.isa.kernel import Kernel
 from vm.isa.program import Program
@@ -30,7 +34,7 @@ from vm.runtime.reference import Report
 from vm.runtime.reference_arguments import Arguments, bind
 
 EMULATED_TARGET = "sm_80"
-"""The emulator runs what every NVIDIA GPU from this one on understands."""
+"""Where none is named the emulator runs what every NVIDIA GPU from this one on understands."""
 
 
 def variant_for(kernel: Kernel, tensors: Mapping[str, Tensor]) -> str:
@@ -53,20 +57,22 @@ def variant_for(kernel: Kernel, tensors: Mapping[str, Tensor]) -> str:
 @lru_cache(maxsize=256)
 def emitted(kernel: Kernel, target_name: str, variant: str) -> Emitted:
     """The C++ of a kernel, made once in a process."""
-    return compile_source(kernel, target(target_name), variant)
+    return compile_source(kernel, find_target(target_name), variant)
 
 
 def run_on_emulator(
     kernel: Kernel,
     arguments: Mapping[str, Any],
     *,
+    target_name: str = EMULATED_TARGET,
     output: Callable[[str], None] = print,
     order: str = "forward",
     address_sanitizer: bool = False,
 ) -> Report:
-    """Runs a program's emitted C++ on the host; the arguments are those of `reference.run`."""
+    """Runs the C++ that is emitted for a target on the host; the arguments are those of
+    `reference.run`."""
     bound = bind(kernel, arguments, checks=False)
-    made = emitted(kernel, EMULATED_TARGET, variant_for(kernel, bound.tensors))
+    made = emitted(kernel, target_name, variant_for(kernel, bound.tensors))
     options = emulator.HostOptions(
         warp_width=kernel.warp_width, address_sanitizer=address_sanitizer
     )
@@ -88,7 +94,12 @@ def _host_arguments(made: Emitted, bound: Arguments) -> list[Any]:
     manifest = made.manifest
     arrays = [bound.tensors[p.name].storage for p in manifest.pointers]
     sizes = [bound.sizes[size.value] for size in manifest.sizes]
-    scalars = [bound.sizes[scalar.name] for scalar in manifest.scalars]
+    scalars = [
+        # C++ on the host has no f16: its bits are handed over.
+        np.float16(bound.sizes[s.name]).view(np.uint16).item() if s.dtype == "f16"
+        else bound.sizes[s.name]
+        for s in manifest.scalars
+    ]  # fmt: skip
     return [*arrays, *sizes, *scalars]
 
 
@@ -119,6 +130,32 @@ def cubin_of(kernel: Kernel, target_name: str, variant: str, cache: Cache | None
         return Entry(compiled.cubin, {
             "manifest": made.manifest.as_json(), "registers": compiled.registers,
             "spill_bytes": compiled.spill_bytes, "log": compiled.log,
+        })  # fmt: skip
+
+    return cache.get_or_compile(key, compile_it)
+
+
+def code_object_of(
+    kernel: Kernel, target_name: str, variant: str, cache: Cache | None = None
+) -> Entry:
+    """The machine code of a kernel for an AMD GPU, from the cache or compiled by clang.
+
+    The metadata holds the manifest, the registers of a thread and how many were spilled.
+    """
+    from vm.runtime import hip
+
+    cache = cache or Cache()
+    versions = {"vm": package_version(), "clang": hip.toolchain().version}
+    key = entry_key(kernel.text, target_name, (variant,), versions)
+
+    def compile_it() -> Entry:
+        made = emitted(kernel, target_name, variant)
+        compiled = hip.compile_code_object(
+            made.source, target_name, made.manifest.kernel, (f"-I{PRELUDE}",)
+        )
+        return Entry(compiled.code_object, {
+            "manifest": made.manifest.as_json(), "registers": compiled.registers,
+            "spills": compiled.spills,
         })  # fmt: skip
 
     return cache.get_or_compile(key, compile_it)
@@ -190,18 +227,25 @@ class CompiledProgram:
 
 
 def compile(
-    program: Program, target: str | None = None, *, warp_width: int = 32, **constants: Any
+    program: Program, target: str | None = None, **constants: Any
 ) -> CompiledProgram:
     """A program with these constants, compiled for a target (that of the first GPU if none).
 
     Raises `VmError` for whatever is wrong with the program, E0821 where no target is named and
-    there is no GPU.
+    there is no GPU, E0844 for a target that nothing can be launched on yet.
     """
     if target is None:
         from vm.runtime import cuda
 
         target = cuda.device(0).target
-    return CompiledProgram(program.instantiate(warp_width=warp_width, **constants), target)
+    found = find_target(target)
+    if found.family != "nvidia":
+        raise fail(
+            "E0844", f"programs cannot be launched on {target} yet", None,
+            fix="get its code object with vm compile --emit hsaco, or run it on "
+            f"emulator:{target}",
+        )  # fmt: skip
+    return CompiledProgram(program.instantiate(warp_width=found.warp_width, **constants), target)
 
 
 def run_on_cuda(

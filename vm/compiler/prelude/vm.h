@@ -26,6 +26,7 @@
 #include "vm_bits.h"
 #include "vm_async.h"
 #include "vm_matrix.h"
+#include "vm_mfma.h"
 #include "vm_warp.h"
 #include "vm_barrier.h"
 #include "vm_atomic.h"

@@ -17,6 +17,19 @@
 // order of k, rounding after each (f16: once more at the end); hardware sums groups exactly and truncates.
 #pragma once
 
+#if VM_EMULATOR
+// What a lane hands over for a product, and element k of its words.
+struct vm_mma_operands {
+  unsigned* c;
+  const unsigned* a;
+  const unsigned* b;
+};
+template <class T> static typename T::value vm_mma_element(const unsigned* words, int k) {
+  constexpr unsigned mask = (unsigned)(~0ull >> (64 - T::bits));
+  return vm_decode<T>(words[k * T::bits / 32] >> (k * T::bits % 32) & mask);
+}
+#endif
+
 #if VM_CUDA
 template <int Count, bool Transposed>
 VM_FUNCTION void vm_ldmatrix(unsigned* words, unsigned address) {
@@ -188,15 +201,6 @@ VM_FUNCTION unsigned vm_movmatrix(unsigned word VM_PLACE) {
   return word;
 }
 
-struct vm_mma_operands {
-  unsigned* c;
-  const unsigned* a;
-  const unsigned* b;
-};
-template <class T> static typename T::value vm_mma_element(const unsigned* words, int k) {
-  constexpr unsigned mask = (unsigned)(~0ull >> (64 - T::bits));
-  return vm_decode<T>(words[k * T::bits / 32] >> (k * T::bits % 32) & mask);
-}
 template <int K, class A, class B, class C> static void vm_mma_body(void** operands, int) {
   vm_mma_operands** lanes = (vm_mma_operands**)operands;
   constexpr int E = 32 / A::bits;

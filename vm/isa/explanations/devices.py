@@ -25,7 +25,8 @@ EXPLANATIONS = (
     ),
     _launch(
         "E0822", "a target that is not known",
-        "Targets are named as NVIDIA names its architectures: sm_80, sm_90a.",
+        "Targets are named as NVIDIA and AMD name their architectures: sm_80, sm_90a, gfx942. Each "
+        "toolchain knows those of one of them.",
         "from vm.runtime.nvrtc import compile_cubin\ncompile_cubin('', 'sm_42', 'p')",
         "Use one that the message lists.",
     ),
@@ -138,5 +139,19 @@ EXPLANATIONS = (
         "E0842", "an emulator launch that cannot be",
         "The text has no such kernel, or the grid, threads, order or arguments are none.",
         "run(host, 'kernel', arguments, grid=(0,), threads=32)", "Give what the message asks for.",
+    ),
+    _launch(
+        "E0843", "no compiler for AMD GPUs",
+        "Code objects are compiled by clang, which the package ziglang brings along; one on PATH "
+        "with its linker (clang-19 and ld.lld-19) will do.",
+        "from vm.runtime.hip import toolchain\ntoolchain()  # without either",
+        "Install what the message names.",
+    ),
+    _launch(
+        "E0844", "a target that nothing is launched on",
+        "Programs are compiled for AMD GPUs, and run as emitted on the emulator, but not launched "
+        "yet.",
+        "vm.compile(m['vector_add'], target='gfx942')",
+        "Run it on `emulator:gfx942`, or take the code object to a launcher of your own.",
     ),
 )  # fmt: skip

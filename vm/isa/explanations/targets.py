@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vm.isa.explanations.explanation import COMMAND, COMPILE, Explanation, program
+from vm.isa.explanations.explanation import COMMAND, COMPILE, PYTHON, Explanation, program
 
 EXPLANATIONS = (
     Explanation(
@@ -19,5 +19,13 @@ EXPLANATIONS = (
         "Programs are compiled for targets by name.",
         "vm compile programs/vector_add.vm --target sm_42 --emit source", "",
         "Use one that the message lists.", COMMAND,
+    ),
+    Explanation(
+        "E0903", "a kernel for warps of another width",
+        "How threads share tensors depends on how many lanes a warp has: 32 on NVIDIA GPUs, 64 on "
+        "AMD's of the CDNA family. A kernel is instantiated for one of them.",
+        "from vm.compiler.pipeline import lower, target\n"
+        "lower(module['vector_add'].instantiate(), target('gfx942'))", "",
+        "Instantiate it with the warp width of the target.", PYTHON,
     ),
 )  # fmt: skip
