@@ -17,7 +17,9 @@ from vm.layouts import (
     LayoutError,
     RegisterLayout,
     default_layout,
+    dot_grids,
     dot_layout,
+    dot_layouts,
     local,
     packed,
     spatial,
@@ -34,12 +36,26 @@ def test_packed_keeps_threads_and_bits(f, bits):
             packed(f, bits)
         return
     g = packed(f, bits)
-    assert g.rank == 1 and g.threads == f.threads and g.replication == 1
+    assert g.rank == 1 and g.threads == f.threads
     assert g.slots * 8 == f.slots * bits
+    originals = sorted({min(t for t, _ in f.inverse(f(u, 0))) for u in range(f.threads)})
     run = gcd(g.slots, 16)
     for part in range(g.slots // run):
-        addresses = g.flat()[:, part * run : (part + 1) * run].reshape(-1)
+        addresses = g.flat()[originals, part * run : (part + 1) * run].reshape(-1)
         assert np.array_equal(addresses, addresses[0] + np.arange(addresses.size))
+
+
+@law
+@given(general(), st.sampled_from([4, 8, 16]))
+def test_packed_bytes_are_copies_exactly_where_elements_are(f, bits):
+    if f.slots * bits % 8:
+        return
+    g = packed(f, bits)
+    assert g.size * 8 == f.size * bits
+    elements, places = f.flat().tolist(), g.flat().tolist()
+    for t in range(f.threads):
+        for u in range(f.threads):
+            assert (elements[t] == elements[u]) == (places[t] == places[u])
 
 
 def test_packed_examples_of_the_paper():
@@ -166,6 +182,52 @@ def test_warps_that_find_no_share_copy():
     assert dot.warps == (1, 1, 4) and dot.c.replication == 4
 
 
+def test_a_grid_may_be_asked_for():
+    """Attention: each warp holds whole rows of C, and gives them on as its rows of A."""
+    scores, values = dot_layout(64, 128, 64, 16, 4, grid=[4, 1]), dot_layout(
+        64, 64, 128, 16, 4, grid=(4, 1)
+    )  # fmt: skip
+    assert scores.warps == values.warps == (4, 1, 1)
+    assert scores.b.replication == 4 and scores.a.replication == 1
+    for t in range(128):
+        rows = scores.c.table()[t, :, 0]
+        assert set(rows // 16) == {t // 32}
+        assert sorted(scores.c.flat()[t]) == sorted(values.a.flat()[t])
+    random = np.random.default_rng(1)
+    a, b = random.integers(-4, 5, (64, 64)), random.integers(-4, 5, (64, 128))
+    assert np.array_equal(block_product(scores, a, b), (a @ b).reshape(-1)[scores.c.flat()])
+
+
+@pytest.mark.parametrize("warps", [1, 4, 6])
+def test_all_layouts_of_a_product(warps):
+    """Every grid with every run, against an enumeration; each computes the product."""
+    found = dot_layouts(48, 32, 32, 16, warps)
+    assert found[0] == dot_layout(48, 32, 32, 16, warps)
+    large = [each for each in found if each.fragment == FRAGMENTS["mma_m16n8k16"]]
+    grids = [
+        (m, n)
+        for m in range(1, 4)
+        for n in range(1, 5)
+        if warps % (m * n) == 0 and 3 % m == 0 and 4 % n == 0
+    ]
+    assert {(each.warps[:2], each.k_run) for each in large} == {
+        (grid, run) for grid in grids for run in (1, 2)
+    }
+    assert len(large) == 2 * len(grids)
+    random = np.random.default_rng(2)
+    a, b = random.integers(-4, 5, (48, 32)), random.integers(-4, 5, (32, 32))
+    for each in found:
+        assert np.array_equal(block_product(each, a, b), (a @ b).reshape(-1)[each.c.flat()])
+
+
+def test_grids_make_no_more_copies_than_the_default():
+    found = dot_grids(64, 128, 64, 16, 4)
+    assert [each.warps for each in found] == [(1, 4, 1), (2, 2, 1), (4, 1, 1)]
+    assert [each.warps for each in dot_grids(16, 8, 16, 16, 4)] == [(1, 1, 4)]
+    slots = [each.a.slots + each.b.slots for each in found]
+    assert slots == sorted(slots)
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "parts"),
     [
@@ -176,6 +238,9 @@ def test_warps_that_find_no_share_copy():
         ((16, 8, 16, 16, 4), {"fragment": "mma_m16n8k32_i8"}, ["8-bit", "16-bit"]),
         ((64, 8, 16, 16, 2), {"fragment": "wgmma_m64n8k16"}, ["128 threads", "2 warps"]),
         ((16, 8, 16, 16, 0), {}, ["at least 1"]),
+        ((64, 64, 16, 16, 4), {"grid": (3, 1)}, ["3 x 1", "4 warps"]),
+        ((48, 64, 16, 16, 4), {"grid": (2, 2)}, ["2 warps along M", "3 fragments"]),
+        ((64, 64, 16, 16, 4), {"grid": (4,)}, ["along M and along N", "[4]"]),
     ],
 )
 def test_dot_layout_says_what_would_fit(arguments, options, parts):

@@ -11,7 +11,7 @@ from vm.isa.elementwise import F64, round_result
 from vm.isa.instruction import Instruction, Operand, layout_of
 from vm.isa.layout_constraints import LayoutConstraint, Member
 from vm.isa.types import RegisterType, Type
-from vm.layouts import DotLayout, LayoutError, dot_layout
+from vm.layouts import DotLayout, LayoutError, dot_grids, dot_layout, dot_layouts
 
 # Which dtypes a product takes and which it may accumulate in: (names of A and B) to names of C.
 PRODUCTS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -27,9 +27,6 @@ PRODUCTS: dict[tuple[str, str], tuple[str, ...]] = {
     ("f8e4m3", "f8e5m2"): ("f32",),
     ("f8e5m2", "f8e4m3"): ("f32",),
 }
-
-# How many k steps a product may interleave where an operand asks for longer runs.
-K_RUNS = (2, 4, 8)
 
 
 class Dot(Instruction, opcode="dot"):
@@ -81,32 +78,34 @@ class Dot(Instruction, opcode="dot"):
         )  # fmt: skip
 
     def products(self, kind: DType) -> tuple[DotLayout, ...]:
-        """The layouts of the product for an accumulator of `kind`, the default ones first.
+        """The layouts of the product for an accumulator of `kind`, the default one first.
 
-        The others interleave k steps, and are there if they give some operand the layout it has.
+        Behind it come those with other grids of warps, and those that interleave k steps or make
+        copies where they give some operand the layout it has.
         """
-        found = [self._product(kind, 1)]
+        grids = dot_grids(*self._extents(), **self._widths(kind))
         known = {name: layout_of(getattr(self, name)) for name in "abc"}
         odd = {
             name: layout
             for name, layout in known.items()
-            if layout is not None and layout != getattr(found[0], name)
+            if layout is not None and layout != getattr(grids[0], name)
         }
-        for k_run in K_RUNS if odd else ():
-            try:
-                other = self._product(kind, k_run)
-            except LayoutError:
-                continue
-            if any(getattr(other, name) == layout for name, layout in odd.items()):
-                found.append(other)
-        return tuple(found)
+        asked = (
+            other
+            for other in (dot_layouts(*self._extents(), **self._widths(kind)) if odd else ())
+            if any(getattr(other, name) == layout for name, layout in odd.items())
+        )
+        return tuple(dict.fromkeys((*grids[:1], *asked, *grids[1:])))
 
-    def _product(self, kind: DType, k_run: int) -> DotLayout:
-        (m, k), n, scope = self.a.type.shape, self.b.type.shape[1], self.scope
-        return dot_layout(
-            m, n, k, self.a.type.dtype.bits, scope.warps, accumulator_bits=kind.bits,
-            warp_width=scope.warp_width, k_run=k_run,
-        )  # fmt: skip
+    def _product(self, kind: DType) -> DotLayout:
+        return dot_layout(*self._extents(), **self._widths(kind))
+
+    def _extents(self) -> tuple[int, ...]:
+        (m, k), n = self.a.type.shape, self.b.type.shape[1]
+        return m, n, k, self.a.type.dtype.bits, self.scope.warps
+
+    def _widths(self, kind: DType) -> dict[str, int]:
+        return {"accumulator_bits": kind.bits, "warp_width": self.scope.warp_width}
 
     def _accumulator(self, a: DType, b: DType) -> DType:
         if self.scope.reference:
@@ -130,7 +129,7 @@ class Dot(Instruction, opcode="dot"):
     def _require_fragment(self, a: RegisterType, b: RegisterType, kind: DType) -> None:
         (m, k), n = a.shape, b.shape[1]
         try:
-            self._product(kind, 1)
+            self._product(kind)
         except LayoutError as error:
             raise self.refuse(
                 "E0312", f"no fragment holds a product of {m}x{n}x{k} in {self.scope.warps} warps",

@@ -12,7 +12,7 @@ from vm.layouts.banks import (
     vector_width,
 )
 from vm.layouts.common import default_layout, packed
-from vm.layouts.dot import DotLayout, dot_layout
+from vm.layouts.dot import DotLayout, dot_grids, dot_layout, dot_layouts
 from vm.layouts.draw import svg, text_table
 from vm.layouts.errors import LayoutError
 from vm.layouts.fragments import FRAGMENTS, Fragment
@@ -74,7 +74,9 @@ __all__ = [
     "column_spatial",
     "default_layout",
     "difference",
+    "dot_grids",
     "dot_layout",
+    "dot_layouts",
     "local",
     "matrix_conflicts",
     "own_slots",

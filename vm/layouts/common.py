@@ -28,6 +28,9 @@ def packed(layout: RegisterLayout, bits: int | HasBits) -> RegisterLayout:
     layout over the same threads in which each thread holds runs of up to 16 bytes, and a warp's
     runs are contiguous, so that loads and stores of the bytes are as wide as they can be.
 
+    Threads that hold copies of elements hold copies of their bytes, so that a view works both
+    ways and no byte is stored twice.
+
     Source: Tilus, section 7.2 (weight transform). LayoutError if a thread does not hold whole
     bytes."""
     width = bit_width(bits)
@@ -40,7 +43,10 @@ def packed(layout: RegisterLayout, bits: int | HasBits) -> RegisterLayout:
         )
     count = total // 8
     run = gcd(count, 16)
-    return local(count // run).spatial(layout.threads).local(run)
+    result = local(count // run)
+    for mode, size in zip(layout.spatial_modes, layout.spatial_sizes, strict=True):
+        result = result.replicated(size) if mode < 0 else result.spatial(size)
+    return result.local(run)
 
 
 def default_layout(shape: Sequence[int], threads: int, vector: int = 1) -> RegisterLayout:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,6 +23,9 @@ DEFAULTS: dict[tuple[int, int], tuple[str, ...]] = {
     (64, 16): ("mfma_16x16x16",),
     (64, 8): ("mfma_16x16x32_i8",),
 }
+
+# How many k steps `dot_layouts` interleaves.
+K_RUNS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -85,46 +89,29 @@ def dot_layout(
     warp_width: int = 32,
     fragment: str | Fragment | None = None,
     k_run: int = 1,
+    grid: Sequence[int] | None = None,
 ) -> DotLayout:
     """Register layouts of a product of an (M, K) and a (K, N) tile of `bits` wide elements.
 
     Warps are placed on a grid wm x wn; operand A is the same for all warps along N and B for
-    all along M. Of the grids that divide the tile the one is taken with the fewest copies, then
-    the fewest register bits per thread, a.slots * bits + b.slots * bits + c.slots *
-    accumulator_bits (the cost), then the most warps along N (B, often the dequantized operand,
-    is then held least often). Warps that no grid uses compute copies. The fragment is
-    `fragment`, or the first of DEFAULTS that divides the tile. k_run > 1 permutes K alike in A
-    and B so that each thread reads longer runs.
+    all along M. `grid` = (wm, wn) may be given. Else, of the grids that divide the tile, the one
+    is taken with the fewest copies, then the fewest register bits per thread, a.slots * bits +
+    b.slots * bits + c.slots * accumulator_bits (the cost), then the most warps along N (B, often
+    the dequantized operand, is then held least often). Warps that no grid uses compute copies. The
+    fragment is `fragment`, or the first of DEFAULTS that divides the tile. k_run > 1 permutes K
+    alike in A and B so that each thread reads longer runs.
 
-    LayoutError if no fragment divides the tile."""
+    LayoutError if no fragment divides the tile, or the grid does not divide warps or tile."""
     M, N, K, warps, k_run = whole_numbers((M, N, K, warps, k_run), "dot_layout")
     width, accumulator_width = bit_width(bits), bit_width(accumulator_bits)
     row = _fragment_for(M, N, K, width, warp_width, fragment, k_run)
-    per_group = row.threads // warp_width
-    if row.threads % warp_width or warps % per_group:
-        raise LayoutError(
-            f"{row.name} is executed by {row.threads} threads together: {warps} warps of "
-            f"{warp_width} are not a multiple of that"
-        )
-    groups = warps // per_group
+    groups = _groups(row, warps, warp_width)
     rows, columns, depth = M // row.m, N // row.n, K // row.k
-
-    def cost(grid: tuple[int, int]) -> tuple[int, int, int]:
-        along_m, along_n = grid
-        repeats_m, repeats_n = rows // along_m, columns // along_n
-        operand_slots = depth * (repeats_m * row.a.slots + repeats_n * row.b.slots)
-        registers = operand_slots * width
-        registers += repeats_m * repeats_n * row.c.slots * accumulator_width
-        return groups // (along_m * along_n), registers, along_m
-
-    grids = [
-        (along_m, along_n)
-        for along_m in divisors(groups)
-        if rows % along_m == 0
-        for along_n in divisors(groups // along_m)
-        if columns % along_n == 0
-    ]
-    along_m, along_n = min(grids, key=cost)
+    if grid is None:
+        found = _grids(row, (M, N, K), groups, width, accumulator_width)[0]
+    else:
+        found = _given_grid(grid, groups, (rows, columns), row)
+    along_m, along_n = found
     copies = groups // (along_m * along_n)
     repeats = rows // along_m, columns // along_n, depth
 
@@ -142,6 +129,112 @@ def dot_layout(
         repeats,
         k_run,
     )
+
+
+@lru_cache(maxsize=256)
+def dot_grids(
+    M: int,
+    N: int,
+    K: int,
+    bits: int | HasBits,
+    warps: int,
+    *,
+    accumulator_bits: int | HasBits = 32,
+    warp_width: int = 32,
+) -> tuple[DotLayout, ...]:
+    """`dot_layout` with its default and with every other grid that has no more copies."""
+    options = {"accumulator_bits": accumulator_bits, "warp_width": warp_width}
+    default = dot_layout(M, N, K, bits, warps, **options)
+    widths = bit_width(bits), bit_width(accumulator_bits)
+    groups = _groups(default.fragment, warps, warp_width)
+    return default, *(
+        dot_layout(M, N, K, bits, warps, **options, grid=grid)
+        for grid in _grids(default.fragment, (M, N, K), groups, *widths)[1:]
+        if groups == grid[0] * grid[1] * default.warps[2]
+    )
+
+
+@lru_cache(maxsize=256)
+def dot_layouts(
+    M: int,
+    N: int,
+    K: int,
+    bits: int | HasBits,
+    warps: int,
+    *,
+    accumulator_bits: int | HasBits = 32,
+    warp_width: int = 32,
+) -> tuple[DotLayout, ...]:
+    """All layouts that `dot_layout` gives for a product: for every fragment of DEFAULTS that
+    divides the tile every grid, each with every k_run of K_RUNS that divides K. The default one is
+    first, and grids are in the order of their cost.
+
+    LayoutError if no fragment divides the tile."""
+    M, N, K, warps = whole_numbers((M, N, K, warps), "dot_layouts")
+    widths = bit_width(bits), bit_width(accumulator_bits)
+    _fragment_for(M, N, K, widths[0], warp_width, None, 1)
+    rows = (FRAGMENTS[name] for name in DEFAULTS[warp_width, widths[0]])
+    return tuple(
+        dot_layout(
+            M, N, K, bits, warps, accumulator_bits=accumulator_bits, warp_width=warp_width,
+            fragment=row, k_run=k_run, grid=grid,
+        )
+        for row in rows
+        if M % row.m == 0 and N % row.n == 0 and K % row.k == 0
+        for grid in _grids(row, (M, N, K), _groups(row, warps, warp_width), *widths)
+        for k_run in K_RUNS
+        if K % (row.k * k_run) == 0
+    )  # fmt: skip
+
+
+def _groups(row: Fragment, warps: int, warp_width: int) -> int:
+    """How many groups of warps there are that execute a fragment together."""
+    per_group = row.threads // warp_width
+    if row.threads % warp_width or warps % per_group:
+        raise LayoutError(
+            f"{row.name} is executed by {row.threads} threads together: {warps} warps of "
+            f"{warp_width} are not a multiple of that"
+        )
+    return warps // per_group
+
+
+def _grids(
+    row: Fragment, tile: tuple[int, int, int], groups: int, bits: int, accumulator_bits: int
+) -> list[tuple[int, int]]:
+    """All grids that divide the tile, best first."""
+    rows, columns, depth = tile[0] // row.m, tile[1] // row.n, tile[2] // row.k
+
+    def cost(grid: tuple[int, int]) -> tuple[int, int, int]:
+        along_m, along_n = grid
+        repeats_m, repeats_n = rows // along_m, columns // along_n
+        registers = depth * (repeats_m * row.a.slots + repeats_n * row.b.slots) * bits
+        registers += repeats_m * repeats_n * row.c.slots * accumulator_bits
+        return groups // (along_m * along_n), registers, along_m
+
+    grids = [
+        (along_m, along_n)
+        for along_m in divisors(groups)
+        if rows % along_m == 0
+        for along_n in divisors(groups // along_m)
+        if columns % along_n == 0
+    ]
+    return sorted(grids, key=cost)
+
+
+def _given_grid(
+    grid: Sequence[int], groups: int, fragments: tuple[int, int], row: Fragment
+) -> tuple[int, int]:
+    along = whole_numbers(grid, "grid")
+    if len(along) != 2:
+        raise LayoutError(f"a grid is warps along M and along N, not {list(along)}")
+    if groups % (along[0] * along[1]):
+        raise LayoutError(f"a grid of {along[0]} x {along[1]} does not divide {groups} warps")
+    for axis, extent, count in zip("MN", fragments, along, strict=True):
+        if extent % count:
+            raise LayoutError(
+                f"{count} warps along {axis} do not share {extent} fragments of {row.name} evenly"
+            )
+    return along[0], along[1]
 
 
 def _fragment_for(

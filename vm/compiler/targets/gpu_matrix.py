@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from vm.compiler.rules import Refused
@@ -14,7 +12,7 @@ from vm.isa.dtypes import DType
 from vm.isa.matrix import Dot
 from vm.isa.registers import Fill
 from vm.isa.types import Immediate, RegisterType, Value
-from vm.layouts import Fragment, LayoutError, dot_layout
+from vm.layouts import DotLayout, Fragment, dot_layouts
 
 rule = COMMON.rule
 
@@ -43,16 +41,14 @@ def multiply_with_matrix_units(s: Selection, i: Dot) -> Value:
     return variable
 
 
-def _dot_layout(a: Value, b: Value, c: RegisterType, i: Dot) -> Any:
+def _dot_layout(a: Value, b: Value, c: RegisterType, i: Dot) -> DotLayout:
     (m, k), n = a.type.shape, b.type.shape[1]
-    for run in (1, 2, 4, 8):
-        try:
-            found = dot_layout(m, n, k, a.type.dtype.bits, i.scope.warps,
-                               accumulator_bits=c.dtype.bits, warp_width=i.scope.warp_width,
-                               k_run=run)  # fmt: skip
-        except LayoutError:
-            continue
-        if (found.a, found.b, found.c) == (a.type.layout, b.type.layout, c.layout):
+    have = (a.type.layout, b.type.layout, c.layout)
+    for found in dot_layouts(
+        m, n, k, a.type.dtype.bits, i.scope.warps,
+        accumulator_bits=c.dtype.bits, warp_width=i.scope.warp_width,
+    ):  # fmt: skip
+        if (found.a, found.b, found.c) == have:
             return found
     raise Refused(f"{a.type.layout} and {b.type.layout} are no operands of one fragment")
 
