@@ -63,7 +63,7 @@ def stages(kernel: Kernel, target: Target, variant: str = ALIGNED) -> dict[str, 
     _check_warps(kernel, target)
     found = {"instantiate": kernel}
     found["layouts"] = infer_layouts(found["instantiate"])
-    found["shared"] = plan_shared(found["layouts"], target.shared_bytes)
+    found["shared"] = plan_shared(found["layouts"], target.shared_bytes, target.banks)
     found["select"] = select(
         found["shared"], target, planned_bytes(found["shared"]), variant
     ).kernel
@@ -73,7 +73,7 @@ def stages(kernel: Kernel, target: Target, variant: str = ALIGNED) -> dict[str, 
 def lower(kernel: Kernel, target: Target, variant: str = ALIGNED) -> Lowered:
     """The kernel at the machine level of a target; raises `VmError` for what it cannot do."""
     _check_warps(kernel, target)
-    planned = plan_shared(infer_layouts(kernel), target.shared_bytes)
+    planned = plan_shared(infer_layouts(kernel), target.shared_bytes, target.banks)
     selected = select(planned, target, planned_bytes(planned), variant)
 
     return Lowered(

@@ -35,8 +35,8 @@ from vm.layouts import (
 ALIGNMENT = 128
 # The widest access, and what stages of a tensor begin at a multiple of.
 ACCESS_BITS = 128
-# The forms of ldmatrix, as `Access` names them; both move 16-bit elements.
-MATRIX_FORMS = ("ldmatrix_x4", "ldmatrix_x4_trans")
+# The forms of ldmatrix, as `Access` names them, by whose banks they are; both move 16-bit elements.
+MATRIX_FORMS = {"nvidia": ("ldmatrix_x4", "ldmatrix_x4_trans")}
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,17 @@ class Placed:
         return self.address + self.size
 
 
-def plan_shared(kernel: Kernel, limit: int) -> Kernel:
+def plan_shared(kernel: Kernel, limit: int, banks: str = "nvidia") -> Kernel:
     """The kernel with a layout and an address for every shared tensor.
 
-    `limit` is the shared memory of a block in bytes; raises E0405 where more is needed. A tensor is
+    `limit` is the shared memory of a block in bytes; raises E0405 where more is needed. `banks`
+    names how that memory serves the accesses of a warp (see vm/layouts/banks.py). A tensor is
     alive from its allocation to the end of its block; what it leaves is used again only behind a
     `synchronize()` of the whole block, since others may still be reading it.
     """
     uses = _uses(kernel)
     layouts = {
-        instruction: shared_layout_for(instruction, uses.get(instruction.result, ()))
+        instruction: shared_layout_for(instruction, uses.get(instruction.result, ()), banks)
         for instruction in control.walk(kernel.body)
         if isinstance(instruction, SharedAllocate)
     }
@@ -135,7 +136,9 @@ def _tile_uses(instruction: Instruction) -> Iterator[tuple[Tile, Use]]:
             yield tile, Use(tile, value.type.layout, not instruction.results, threads)
 
 
-def shared_layout_for(instruction: SharedAllocate, uses: tuple[Use, ...] | list[Use]):
+def shared_layout_for(
+    instruction: SharedAllocate, uses: tuple[Use, ...] | list[Use], banks: str
+) -> MemoryLayout:
     """The layout of an allocation: the author's, or the best one for its accesses."""
     if instruction.layout is not None:
         _check_given(instruction)
@@ -146,10 +149,10 @@ def shared_layout_for(instruction: SharedAllocate, uses: tuple[Use, ...] | list[
     inner = shape[stages:]
     accesses = []
     for use in uses:
-        access = _access(use, inner, bits)
+        access = _access(use, inner, bits, banks)
         if access is not None and access not in accesses:
             accesses.append(access)
-    layout = _swizzled(inner, bits, tuple(accesses))
+    layout = _swizzled(inner, bits, tuple(accesses), banks)
     for extent in reversed(shape[:stages]):
         layout = staged(layout, extent, bits)
     return layout
@@ -188,7 +191,7 @@ def staged(layout: MemoryLayout, count: int, bits: int) -> MemoryLayout:
     )
 
 
-def _access(use: Use, inner: tuple[int, ...], bits: int) -> Access | None:
+def _access(use: Use, inner: tuple[int, ...], bits: int, banks: str) -> Access | None:
     """The access as one of all tiles of `inner`; None where tiles do not divide it, or threads
     address elements of their own choice."""
     extents = tuple(1 if e is None else e for e in use.tile.extents)[-len(inner) :]
@@ -200,29 +203,31 @@ def _access(use: Use, inner: tuple[int, ...], bits: int) -> Access | None:
         layout = copies * default_layout(extents, use.threads, run)
         # Small tiles are spread over the threads in shorter runs.
         widths = (Access(layout, width, write=True) for width in (16, 8, 4))
-        return next((access for access in widths if _possible(access, inner, bits)), None)
+        return next((access for access in widths if _possible(access, inner, bits, banks)), None)
     if use.register.shape != use.tile.shape:
         return None
     register = copies * use.register.reshape(*extents)
-    for form in MATRIX_FORMS if not use.write and bits == 16 else ():
+    for form in MATRIX_FORMS.get(banks, ()) if not use.write and bits == 16 else ():
         access = Access(register, matrix=form)
-        if _possible(access, inner, bits):
+        if _possible(access, inner, bits, banks):
             return access
     access = Access(register, write=use.write)
-    return access if _possible(access, inner, bits) else None
+    return access if _possible(access, inner, bits, banks) else None
 
 
-def _possible(access: Access, shape: tuple[int, ...], bits: int) -> bool:
+def _possible(access: Access, shape: tuple[int, ...], bits: int, banks: str) -> bool:
     try:
-        access.simulate(shared(*shape), bits)
+        access.simulate(shared(*shape), bits, banks)
     except LayoutError:
         return False
     return True
 
 
 @lru_cache(maxsize=256)
-def _swizzled(shape: tuple[int, ...], bits: int, accesses: tuple[Access, ...]) -> MemoryLayout:
-    return choose_swizzle(shape, bits, accesses) if accesses else shared(*shape)
+def _swizzled(
+    shape: tuple[int, ...], bits: int, accesses: tuple[Access, ...], banks: str
+) -> MemoryLayout:
+    return choose_swizzle(shape, bits, accesses, banks) if accesses else shared(*shape)
 
 
 # --- addresses ---

@@ -56,8 +56,8 @@ def functions_of_f32(s: Selection, i: elementwise.Unary) -> None:
 def _target(name: str) -> Target:
     capability = _number(name)
     fragments = tuple(row for row in MFMA_ROWS if _number(row.capability) <= capability)
-    return Target(name, "amd", "amd.", INSTRUCTIONS, capability, 64, 64 * 1024, 512, fragments,
-                  AMD)  # fmt: skip
+    return Target(name, "amd", "amd.", INSTRUCTIONS, capability, 64, 64 * 1024,
+                  "amd_cdna3", 512, fragments, AMD)  # fmt: skip
 
 
 def _number(name: str) -> int:
@@ -65,5 +65,6 @@ def _number(name: str) -> int:
     return int(name.removeprefix("gfx"), 16)
 
 
-# Local data share and vector registers: AMD, "CDNA3 Instruction Set Architecture" and "CDNA2 ...".
+# Local data share and vector registers: AMD, "AMD Instinct MI200" and "AMD Instinct MI300 Instruction
+# Set Architecture". What is known of the banks of CDNA3 is taken for CDNA2 too.
 TARGETS = {target.name: target for target in map(_target, ("gfx90a", "gfx942"))}

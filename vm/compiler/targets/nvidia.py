@@ -27,7 +27,7 @@ INSTRUCTIONS = MachineInstructions(
 
 def _target(name: str, capability: int, shared_kilobytes: int) -> Target:
     return Target(name, "nvidia", "nv.", INSTRUCTIONS, capability, WARP, shared_kilobytes * 1024,
-                  255, MMA_ROWS, NVIDIA)  # fmt: skip
+                  "nvidia", 255, MMA_ROWS, NVIDIA)  # fmt: skip
 
 
 # Shared memory per block: CUDA C Programming Guide, table of technical specifications.

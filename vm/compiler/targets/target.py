@@ -35,7 +35,8 @@ class Target:
 
     `prefix` is that of its machine instructions, `machine` those that other families have too;
     `capability` orders the members of a family; `shared_bytes` is the shared memory that one block
-    may have, `registers` those of a thread; `fragments` are what its matrix unit multiplies.
+    may have and `banks` how it serves a warp (a name of vm/layouts/banks.py); `registers` are those
+    of a thread; `fragments` are what its matrix unit multiplies.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Target:
     capability: int
     warp_width: int
     shared_bytes: int
+    banks: str
     registers: int
     fragments: tuple[Fragment, ...]
     rules: RuleSet
