@@ -1,4 +1,4 @@
-"""Every pass keeps the meaning of every program: translation validation on the reference machine."""
+"""Every pass keeps the meaning of every program, and the emitted C++ means the same."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compiler import translation
+from tests.compiler import random_programs, translation
 from vm.compiler.facts import VARIANTS
 from vm.isa.kernel import Kernel
 from vm.isa.program import load
@@ -70,3 +70,25 @@ ODD = [
 @pytest.mark.parametrize(("name", "case", "settings"), ODD, ids=str)
 def test_odd_sizes_and_other_constants(monkeypatch, name, case, settings, variant):
     run(monkeypatch, FOLDER / f"{name}.vm", case, "sm_80", variant, settings)
+
+
+# Seeds of random programs; more with `python -m tests.compiler.random_programs`.
+ON_MACHINE = range(40)
+ON_EMULATOR = range(100, 116)
+
+
+@pytest.mark.parametrize("seed", ON_MACHINE)
+def test_every_pass_keeps_the_meaning_of_a_random_program(seed):
+    assert random_programs.check_on_machine(random_programs.trial(seed)) == []
+
+
+def test_emitted_random_programs_give_the_same_bits(tmp_path):
+    trials = [random_programs.trial(seed) for seed in ON_EMULATOR]
+    assert list(random_programs.check_on_emulator(trials, tmp_path)) == []
+
+
+def test_random_programs_have_every_step():
+    texts = [random_programs.random_program(seed) for seed in (*ON_MACHINE, *ON_EMULATOR)]
+    for word in ("dot(", "group ", "scatter(", "gather(", "reduce(", "relayout(", "view(",
+                 "shared_alloc(", "copy_async(", "atomic(", "for ", "if ", "load_scalar("):
+        assert sum(word in text for text in texts) >= 3, word

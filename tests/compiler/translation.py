@@ -1,5 +1,5 @@
-"""Holding a kernel after every pass to the kernel that an author wrote: the same text again, and the
-same bits from the reference machine."""
+"""Holding a kernel after every pass to the kernel that an author wrote: the same text again, and
+the same bits from the reference machine."""
 
 from __future__ import annotations
 
