@@ -158,6 +158,8 @@ def results(kind: type[Instruction], given: list[str]) -> Iterator[list[str]]:
         yield assertion("assert_invalid", setup(call) + before, call, "E0106", f"0\\n«{call}»")
 
 
+FAMILIES = {"nv": "nvidia", "amd": "amd"}
+
 WITHOUT_RESULT = (
     "store", "scatter", "copy_async", "commit_async", "wait_async", "synchronize", "barrier",
     "exit", "print", "assert", "grid_wait", "grid_launch_dependents",
@@ -178,8 +180,8 @@ def lines() -> Iterator[str]:
         for title, rule, make in groups:
             made = list(make(kind, given or []))
             if made:
-                family = {"nv": "nvidia", "amd": "amd"}[kind.opcode.split(".")[0]] if machine else ""
-                needs = f' needs "{family}"' if machine else ""
+                prefix = kind.opcode.split(".")[0]
+                needs = f' needs "{FAMILIES[prefix]}"' if machine else ""
                 yield ""
                 yield (f'test "{kind.opcode}: {title}"{needs} rules "{rule}", '
                        f'"Valid/{kind.opcode}" {{')  # fmt: skip
