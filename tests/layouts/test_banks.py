@@ -164,6 +164,27 @@ def test_no_swizzle_of_any_base_does_better(bits):
     assert total(choose_swizzle((16, 16), bits, accesses)) == min(map(total, [plain, *every]))
 
 
+def test_single_words_are_swizzled_singly():
+    """A tile of words written along rows and read down columns, one at a time: swizzles of 16
+    bytes leave four lanes on a bank, those of one word none."""
+    rows = local(4, 1) * spatial(8, 32)
+    accesses = [Access(rows, write=True), Access(rows.transpose())]
+    wide = [shared(32, 32).swizzle(2, 3, shift) for shift in range(3, 6)]
+    assert all(sum(a.simulate(w, 32).conflicts for a in accesses) > 0 for w in wide)
+    memory = choose_swizzle((32, 32), 32, accesses)
+    assert [a.simulate(memory, 32).conflicts for a in accesses] == [0, 0]
+
+
+def test_accesses_are_split_only_where_that_pays():
+    """Words of 4 rows down a column want a bank each; the writes of 16 bytes would have to split
+    into pieces 16 bytes apart, which collide as often as is won."""
+    rows = default_layout((64, 64), 256, 4)
+    memory = choose_swizzle((64, 64), 32, [Access(rows, write=True), Access(rows.transpose())])
+    assert memory.swizzling.base == 2
+    lone = choose_swizzle((64, 64), 32, [Access(rows.transpose())])
+    assert Access(rows.transpose()).simulate(lone, 32).conflicts == 0
+
+
 def test_choice_is_deterministic():
     access = [Access(dot_layout(64, 8, 64, 16, 1).a, matrix="ldmatrix_x4")]
     assert choose_swizzle((64, 64), 16, access) == choose_swizzle((64, 64), 16, access)

@@ -6,7 +6,7 @@ words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -304,32 +304,42 @@ def sectors_per_request(
     return float(touched.mean()), float(fewest.mean())
 
 
+# A multiprocessor has four schedulers and one shared memory: in the time of a transaction it issues
+# four instructions (CUDA C++ Programming Guide, compute capabilities 7.x to 9.0).
+ISSUES_PER_TRANSACTION = 4
+
+
 def choose_swizzle(
     shape: Sequence[int],
     bits: int | HasBits,
     accesses: Sequence[Access],
     target: str | Banks = "nvidia",
 ) -> MemoryLayout:
-    """The row-major layout of a tile, swizzled where that helps, with the fewest transactions
-    over all accesses; its proof is Access.simulate of each.
+    """The row-major layout of a tile, swizzled where that helps, at the least cost over all
+    accesses: ISSUES_PER_TRANSACTION for each transaction and 1 for each instruction. Its proof is
+    Access.simulate of each.
 
-    Tried in order, and the first best is taken: plain; XOR swizzles of 16-byte pieces (and, for
-    narrower accesses, of pieces of their size), fewest bits first. A layout on which an access
-    is not possible at all is no candidate; LayoutError if there is none. Padded rows are not
-    tried: over 352 combinations of tile and access they were never better than a swizzle."""
+    Tried in order, and the first best is taken: plain; XOR swizzles of pieces of 16 bytes, then of
+    8 and 4, which split wider accesses (unless their width is given), fewest bits first. A layout
+    on which an access is not possible at all is no candidate; LayoutError if there is none. Padded
+    rows are not tried: over 352 combinations of tile and access they were never better than a
+    swizzle."""
     width = bit_width(bits)
     plain = shared(*shape)
     best: tuple[int, MemoryLayout] | None = None
     reason: LayoutError | None = None
-    for candidate in _candidates(plain, width, accesses):
+    for candidate in _candidates(plain, width):
         try:
             reports = [access.simulate(candidate, width, target) for access in accesses]
         except LayoutError as error:
             reason = reason or error
             continue
-        total = sum(sum(report.transactions) for report in reports)
-        if best is None or total < best[0]:
-            best = total, candidate
+        cost = sum(
+            ISSUES_PER_TRANSACTION * sum(report.transactions) + len(report.transactions)
+            for report in reports
+        )
+        if best is None or cost < best[0]:
+            best = cost, candidate
         if not any(report.conflicts for report in reports):
             break
     if best is None:
@@ -337,27 +347,20 @@ def choose_swizzle(
     return best[1]
 
 
-def _candidates(plain: MemoryLayout, bits: int, accesses: Sequence[Access]) -> list[MemoryLayout]:
-    widths = {16, *(access.access_bytes for access in accesses if access.access_bytes)}
-    pieces = sorted(
-        {
-            b * 8 // bits
-            for b in widths
-            if b * 8 % bits == 0 and b * 8 // bits & (b * 8 // bits - 1) == 0
-        },
-        reverse=True,
-    )
-    result = [plain]
+def _candidates(plain: MemoryLayout, bits: int) -> Iterator[MemoryLayout]:
+    yield plain
     reach = (plain.elements - 1).bit_length()
-    for piece in pieces:
+    for width in (16, 8, 4):
+        piece, odd = divmod(width * 8, bits)
+        if odd or piece & (piece - 1) or not piece:
+            continue
         base = piece.bit_length() - 1
         for count in range(1, 6):
             # A swizzle that leaves its tile would need more memory than the tile.
             if plain.elements % (piece << count):
                 break
             for shift in range(count, max(count, reach - base - count) + 1):
-                result.append(plain.swizzle(base, count, shift))
-    return result
+                yield plain.swizzle(base, count, shift)
 
 
 def typical_accesses(
