@@ -12,8 +12,8 @@
 //                                       released before is then seen (acquire). By one thread of a block,
 //                                       others after vm_synchronize
 //   vm_signal(address, value)           stores `value`, after all that this thread has seen (release)
-//   vm_grid_wait()                      until the grids this one depends on have ended (sm_90)
-//   vm_grid_launch_dependents()         lets dependent grids begin (sm_90)
+//   vm_grid_wait()                      until the grids this one depends on have ended
+//   vm_grid_launch_dependents()         lets dependent grids begin (nothing before sm_90)
 #pragma once
 
 enum vm_atomic_operation {
@@ -203,6 +203,9 @@ VM_FUNCTION void vm_grid_wait() { asm volatile("griddepcontrol.wait;" ::: "memor
 VM_FUNCTION void vm_grid_launch_dependents() {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
+#else  // grids of one stream run one after another
+VM_FUNCTION void vm_grid_wait() {}
+VM_FUNCTION void vm_grid_launch_dependents() {}
 #endif
 
 #else
