@@ -65,6 +65,6 @@ def _number(name: str) -> int:
     return int(name.removeprefix("gfx"), 16)
 
 
-# Local data share and vector registers: AMD's instruction set architectures of MI200 and MI300. What
-# is known of the banks of CDNA3 is taken for CDNA2 too.
+# Local data share and vector registers: AMD's instruction set architectures of MI200 and MI300.
+# What is known of the banks of CDNA3 is taken for CDNA2 too.
 TARGETS = {target.name: target for target in map(_target, ("gfx90a", "gfx942"))}
