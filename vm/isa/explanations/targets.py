@@ -28,4 +28,21 @@ EXPLANATIONS = (
         "lower(module['vector_add'].instantiate(), target('gfx942'))", "",
         "Instantiate it with the warp width of the target.", PYTHON,
     ),
+    Explanation(
+        "E0904", "a kernel that does not fit in registers",
+        "A thread has at most 255 registers. What a loop needs beyond them would be written to "
+        "memory and read again in every turn, so a configuration that spills fails and does not "
+        "run slowly.",
+        "import vm\nm = vm.load('programs/matmul_f16.vm')\n"
+        "vm.compile(m['matmul'], target='sm_80', BM=256, BN=256)", "",
+        "Use smaller tiles, or more threads for the same tile.", PYTHON,
+    ),
+    Explanation(
+        "E0905", "more registers than expected",
+        "The compiler estimates the registers of a kernel from the values that are alive at the "
+        "same time. The toolchain has taken many more, which none of our programs shows.",
+        "from vm.compiler.registers import check_registers\n"
+        "check_registers(kernel, registers=250, spill_bytes=0)  # where 100 were expected", "",
+        "Report it: the estimate or the code is wrong. Smaller tiles may help until then.", PYTHON,
+    ),
 )  # fmt: skip
