@@ -19,6 +19,7 @@ import numpy as np
 from vm.compiler.facts import ALIGNED, NONE, VARIANT_BYTES
 from vm.compiler.pipeline import Emitted, compile_source
 from vm.compiler.pipeline import target as find_target
+from vm.compiler.registers import check_registers
 from vm.errors import fail
 from vm.isa import syntax
 from vm.isa.kernel import Kernel
@@ -115,7 +116,8 @@ def _report(kernel: Kernel, bound: Arguments, seconds: float) -> Report:
 def cubin_of(kernel: Kernel, target_name: str, variant: str, cache: Cache | None = None) -> Entry:
     """The machine code of a kernel, from the cache or compiled by NVRTC.
 
-    The metadata holds the manifest, the registers of a thread, bytes spilled and the log.
+    The metadata holds the manifest, the registers of a thread, bytes spilled and the log. Raises
+    E0904 and E0905 as `check_registers`.
     """
     from vm.runtime import nvrtc
 
@@ -127,6 +129,7 @@ def cubin_of(kernel: Kernel, target_name: str, variant: str, cache: Cache | None
         made = emitted(kernel, target_name, variant)
         options = (f"-I{PRELUDE}",)
         compiled = nvrtc.compile_cubin(made.source, target_name, made.manifest.kernel, options)
+        check_registers(made.lowered.kernel, compiled.registers, compiled.spill_bytes)
         return Entry(compiled.cubin, {
             "manifest": made.manifest.as_json(), "registers": compiled.registers,
             "spill_bytes": compiled.spill_bytes, "log": compiled.log,
