@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as xml
 
 from vm.isa.error_codes import CODES
@@ -83,13 +84,66 @@ def test_a_picture_is_well_formed(vm, tmp_path):
     assert vm("layout", "mma_m16n8k16", "--svg", path).status == 1
 
 
+def cells(output: str) -> dict[str, list[str]]:
+    """The rows of a table of accesses by their names."""
+    lines = output.splitlines()
+    begin = next(n for n, line in enumerate(lines) if line.startswith("access"))
+    rows = [re.split(r"\s{2,}", line) for line in lines[begin:]]
+    return {name: rest for name, *rest in rows}
+
+
 def test_bank_conflicts_are_counted(vm):
     plain = vm("layout", "shared(32, 64)", "--banks", "spatial(32, 1).local(1, 64)")
-    assert "256 transactions, 32 would do" in plain.output
+    assert cells(plain.output)["load"] == [
+        "ld.shared.v4.b32", "8", "256", "32", "8.00 times; worst: 32 instead of 4"
+    ]  # fmt: skip
     swizzled = vm(
         "layout", "spatial(32, 1).local(1, 64)", "--banks", "shared(32, 64).swizzle(3, 3, 3)"
     )
-    assert "free of conflicts" in swizzled.output
+    assert cells(swizzled.output)["load"][1:] == ["8", "32", "32", "free of conflicts"]
+
+
+def test_a_tile_is_judged_by_typical_accesses(vm):
+    """The command of the issue, word by word."""
+    outcome = vm("layout", "shared(64,64).swizzle(3,3,3)", "--banks", "--bytes", "16")
+    assert outcome.status == 0
+    found = cells(outcome.output)
+    assert set(found) == {"access", "along rows", "down columns", "ldmatrix", "ldmatrix transposed"}
+    del found["access"]
+    assert all(row[-1] == "free of conflicts" for row in found.values())
+    plain = cells(vm("layout", "shared(64,64)", "--banks", "--bytes", "16").output)
+    assert plain["along rows"][-1] == "free of conflicts"
+    assert plain["down columns"][2:4] == ["512", "64"]
+    assert plain["ldmatrix"][-1] == "8.00 times; worst: 8 instead of 1"
+
+
+def test_targets_have_their_own_phases_and_instructions(vm):
+    command = ("layout", "shared(64, 64)", "--banks", "--bytes", "4", "--dtype", "f32")
+    nvidia = cells(vm(*command, "--target", "sm_80").output)
+    assert nvidia == cells(vm(*command).output)
+    amd = cells(vm(*command, "--target", "gfx942").output)
+    assert amd == cells(vm(*command, "--target", "amd_cdna3").output)
+    assert (nvidia["down columns"][0], amd["down columns"][0]) == ("ld.shared.b32", "ds_read_b32")
+    assert (nvidia["down columns"][3], amd["down columns"][3]) == ("128", "128")
+    stored = cells(vm(*command, "--write").output)
+    assert stored["along rows"][0] == "st.shared.b32"
+    assert "error[E0902]" in vm(*command, "--target", "sm_8").errors
+
+
+def test_sectors_of_global_memory_are_counted(vm):
+    wide = vm("layout", "default_layout([64, 64], 128, 8)", "--sectors").output
+    assert "vector width: 8 elements, 16 bytes" in wide
+    assert "16 bytes a lane: 16 sectors, 16 would do" in wide
+    column = vm("layout", "spatial(32, 1).local(1, 64)", "--sectors", "--bytes", "2").output
+    assert "2 bytes a lane: 32 sectors, 2 would do" in column
+    turned = vm("layout", "column_major(64, 64)", "--sectors", "spatial(32, 1).local(2, 64)").output
+    assert "vector width: 1 elements, 2 bytes" in turned
+
+
+def test_banks_are_drawn(vm, tmp_path):
+    path = tmp_path / "banks.svg"
+    assert vm("layout", "shared(8, 64).swizzle(3, 3, 3)", "--banks", "--svg", path).status == 0
+    assert "banks of nvidia" in path.read_text()
 
 
 def test_expressions_that_are_no_layouts_are_refused(vm):
@@ -102,8 +156,13 @@ def test_expressions_that_are_no_layouts_are_refused(vm):
         outcome = vm("layout", expression)
         assert outcome.status == 1
         assert f"error[{code}]" in outcome.errors
-    for memory in ("spatial(4, 8)", "shared(8, 8)"):
-        assert vm("layout", "spatial(8, 4)", "--banks", memory).status == 1
+    for option in ("--banks", "--sectors"):
+        for memory in ("spatial(4, 8)", "shared(8, 8)"):
+            assert vm("layout", "spatial(8, 4)", option, memory).status == 1
+        assert "choose one: mma_m16n8k16.a" in vm("layout", "mma_m16n8k16", option).errors
+    assert "error[E0803]" in vm("layout", "spatial(8, 4)", "--banks").errors
+    assert "error[E0803]" in vm("layout", "shared(3, 5)", "--banks").errors
+    assert "error[E0803]" in vm("layout", "spatial(8)", "--dtype", "3").errors
 
 
 # --- doctor ---

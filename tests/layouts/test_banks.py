@@ -23,7 +23,8 @@ from vm.layouts import (
     strided,
     vector_width,
 )
-from vm.layouts.banks import TARGETS, typical_accesses
+from vm.layouts.banks import typical_accesses
+from vm.layouts.shared_memories import TARGETS
 
 law = settings(deadline=None, max_examples=40)
 
@@ -92,6 +93,28 @@ def test_the_example_of_the_issue_is_free_of_conflicts():
     report = typical_accesses(plain, 16, 16)["down columns"].simulate(plain, 16)
     assert sum(report.transactions) == 8 * sum(report.ideal)
     assert "8.00x" in str(report) and "worst" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("memory", "bits", "width", "names"),
+    [
+        (shared(64, 64), 16, 16, {"along rows", "down columns", "ldmatrix", "ldmatrix transposed"}),
+        (shared(64, 64), 32, 16, {"along rows", "down columns"}),
+        (shared(64, 64).transpose(), 32, 16, {"along columns", "across rows"}),
+        (shared(256), 8, 16, {"along rows"}),
+        (shared(3, 32, 40), 8, 8, {"along rows", "down columns"}),
+        (shared(7, 5), 32, 4, {"along rows"}),
+        (shared(7, 5), 32, 16, set()),
+        (strided([8, 8], [16, 2]), 32, 8, set()),
+    ],
+)
+def test_typical_accesses_move_every_element_once(memory, bits, width, names):
+    found = typical_accesses(memory, bits, width)
+    assert set(found) == names
+    for access in found.values():
+        assert access.register.shape == memory.shape
+        assert sum(access.simulate(memory, bits).ideal) >= memory.elements * bits // 1024
+        assert access.matrix or access.simulate(memory, bits).access_bytes == width
 
 
 def test_a_matrix_load_is_judged_by_its_rows():

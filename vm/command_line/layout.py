@@ -3,7 +3,9 @@
   vm layout "spatial(8, 4).local(1, 2)"
   vm layout mma_m16n8k16.b --svg b.svg
   vm layout bytes --file programs/matmul_w4a16.vm
-  vm layout "shared(64, 64).swizzle(3, 3, 3)" --banks "spatial(32, 1).local(1, 8)"
+  vm layout "shared(64, 64).swizzle(3, 3, 3)" --banks --bytes 16
+  vm layout "shared(64, 64).swizzle(3, 3, 3)" --banks "local(2, 1).spatial(32, 8).local(1, 8)"
+  vm layout "default_layout([64, 64], 128, 8)" --sectors
 
 Functions: local, spatial, column_local, column_spatial, replicated (also as methods), shared,
 strided, packed, default_layout, dot_layout, and every fragment by its name. `f * g` is the product,
@@ -16,64 +18,110 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from vm.command_line.layout_costs import bank_lines, sector_lines
 from vm.errors import Source, fail
 from vm.isa.dtypes import DType
 from vm.isa.parse import parse_expression
 from vm.isa.program import load
 from vm.isa.static import Environment, NotStatic, evaluate, layout_fault
 from vm.layouts import LayoutError, RegisterLayout
-from vm.layouts.banks import TARGETS, bank_conflicts
-from vm.layouts.draw import svg, text_table
+from vm.layouts.draw import summary, svg, text_table
 from vm.layouts.memory import MemoryLayout
+from vm.layouts.shared_memories import TARGETS, Banks
 from vm.runtime.files import write_file
+
+TYPICAL = ""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("expression", metavar="EXPR")
-    parser.add_argument("--svg", metavar="FILE", help="draw it, too")
+    parser.add_argument("--svg", metavar="FILE", help="draw it, too; with --banks by its banks")
     parser.add_argument(
-        "--banks", metavar="EXPR",
-        help="count the bank conflicts of moving EXPR through this layout: one of the two is "
-        "of registers, the other of shared memory",
+        "--banks", metavar="EXPR", nargs="?", const=TYPICAL,
+        help="instead of a table, the transactions of shared memory that an access takes: EXPR are "
+        "the registers that are loaded; without it, typical accesses of --bytes",
     )  # fmt: skip
-    parser.add_argument("--dtype", default="f16", help="of the elements, for --banks (f16)")
-    parser.add_argument("--write", action="store_true", help="--banks of a store, not a load")
-    parser.add_argument("--target", choices=tuple(TARGETS), default="nvidia", help="for --banks")
+    parser.add_argument(
+        "--sectors", metavar="EXPR", nargs="?", const=TYPICAL,
+        help="instead of a table, how wide the accesses of registers to global memory are and how "
+        "many sectors they touch: EXPR is where the tile lies; without it, rows far apart",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bytes", type=int, choices=(1, 2, 4, 8, 16),
+        help="of an access, for --banks and --sectors (16, or the widest possible)",
+    )  # fmt: skip
+    parser.add_argument("--dtype", default="f16", help="of the elements (f16)")
+    parser.add_argument("--write", action="store_true", help="a store, not a load")
+    parser.add_argument(
+        "--target", default="nvidia",
+        help="a target such as sm_80 or gfx942, or what its memory is called: "
+        f"{', '.join(TARGETS)} (nvidia)",
+    )  # fmt: skip
     parser.add_argument("--file", metavar="FILE", help="a .vm file whose names EXPR may use")
     parser.add_argument("--threads", type=int, default=128, help="of the block (128)")
-    parser.add_argument("--warp-width", type=int, default=32, help="of the target (32)")
+    parser.add_argument("--warp-width", type=int, help="of the target (its own)")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    machine = shared_memory_of(arguments.target)
+    warp = arguments.warp_width or machine.warp_width
     environment = Environment(
         {}, load(arguments.file).constants if arguments.file else {},
         {
             "threads": arguments.threads,
-            "warps": max(1, arguments.threads // arguments.warp_width),
-            "warp_width": arguments.warp_width,
+            "warps": max(1, arguments.threads // warp),
+            "warp_width": warp,
         },
     )  # fmt: skip
     value = evaluated(arguments.expression, environment)
+    element = evaluated(arguments.dtype, environment)
+    if not isinstance(element, DType):
+        raise fail("E0803", f"--dtype {element} is no dtype", None, fix="write f16 or u4")
     parts = list(layouts_in(value))
+    costs = arguments.banks is not None or arguments.sectors is not None
     if not parts:
         print(value)
     for name, layout in parts:
         if name:
             print(f"--- {name} ---")
-        print(text_table(layout))
+        print(f"{layout}\n{summary(layout)}" if costs else text_table(layout))
+    if costs and len(parts) != 1:
+        raise one_layout(arguments.expression, parts)
+    for option, lines in (("banks", bank_lines), ("sectors", sector_lines)):
+        text = getattr(arguments, option)
+        if text is None:
+            continue
+        other = evaluated(text, environment) if text != TYPICAL else None
+        try:
+            found = lines(parts[0][1], other, element, machine, arguments.bytes, arguments.write)
+        except LayoutError as error:
+            raise layout_fault(error, None) from None
+        print("\n".join(found))
     if arguments.svg:
         if len(parts) != 1:
-            raise fail(
-                "E0803", f"{len(parts)} layouts cannot be one picture", None,
-                fix="choose one: " + ", ".join(f"{arguments.expression}.{n}" for n, _ in parts),
-            )  # fmt: skip
-        write_file(arguments.svg, svg(parts[0][1]))
+            raise one_layout(arguments.expression, parts)
+        banks = arguments.banks is not None
+        write_file(arguments.svg, svg(parts[0][1], banks=banks, bits=element, target=machine))
         print(f"drawn in {arguments.svg}")
-    if arguments.banks:
-        other = evaluated(arguments.banks, environment)
-        element = evaluated(arguments.dtype, environment)
-        print(conflicts(value, other, element, arguments.target, arguments.write))
     return 0
+
+
+def one_layout(expression: str, parts: list[tuple[str, Any]]) -> Exception:
+    """What to raise where one layout was wanted and there are others, or none."""
+    names = ", ".join(f"{expression}.{name}" for name, _ in parts)
+    return fail(
+        "E0803", f"one layout is wanted, {len(parts)} are there", None,
+        fix=f"choose one: {names}" if parts else "see vm layout --help",
+    )  # fmt: skip
+
+
+def shared_memory_of(name: str) -> Banks:
+    """The shared memory of a target; raises E0902 for a target that is not there."""
+    if name in TARGETS:
+        return TARGETS[name]
+    from vm.compiler.pipeline import target
+
+    return TARGETS[target(name).banks]
 
 
 def evaluated(text: str, environment: Environment) -> Any:
@@ -100,24 +148,3 @@ def layouts_in(value: Any) -> Iterator[tuple[str, RegisterLayout | MemoryLayout]
             part = getattr(value, item.name)
             if isinstance(part, (RegisterLayout, MemoryLayout)):
                 yield item.name, part
-
-
-def conflicts(first: Any, second: Any, element: Any, target: str, write: bool) -> str:
-    """The report of a simulated access; raises `VmError` E0301, E0803."""
-    register, memory = (first, second) if isinstance(first, RegisterLayout) else (second, first)
-    if not isinstance(register, RegisterLayout) or not isinstance(memory, MemoryLayout):
-        raise fail(
-            "E0803", "--banks needs a layout of registers and one of shared memory", None,
-            fix='such as vm layout "shared(64, 64)" --banks "spatial(32, 1).local(1, 8)"',
-        )  # fmt: skip
-    if not isinstance(element, DType):
-        raise fail("E0803", f"--dtype {element} is no dtype", None, fix="write f16 or u4")
-    if register.shape != memory.shape:
-        raise fail(
-            "E0304", f"a register layout of {list(register.shape)} for a tile of "
-            f"{list(memory.shape)}", None, fix="give layouts of one shape",
-        )  # fmt: skip
-    try:
-        return str(bank_conflicts(memory, register, element, target=target, write=write))
-    except LayoutError as error:
-        raise layout_fault(error, None) from None

@@ -6,9 +6,9 @@ words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
+from math import gcd
 
 import numpy as np
 
@@ -16,85 +16,21 @@ from vm.layouts.common import HasBits, bit_width
 from vm.layouts.errors import LayoutError
 from vm.layouts.fragments import TRANSFERS, MatrixTransfer
 from vm.layouts.memory import MemoryLayout, shared
-from vm.layouts.register import RegisterLayout, local, spatial
-
-Phases = tuple[tuple[int, ...], ...]
-
-
-def _in_order(warp_width: int, lanes: int) -> Phases:
-    return tuple(tuple(range(p, p + lanes)) for p in range(0, warp_width, lanes))
-
-
-def _cdna3_wide_reads() -> Phases:
-    firsts = ((0, 20), (4, 16), (8, 28), (12, 24))
-    return tuple(
-        tuple(half + first + lane for first in pair for lane in range(4))
-        for half in (0, 32)
-        for pair in firsts
-    )
-
-
-@dataclass(frozen=True)
-class Banks:
-    """The shared memory of a target.
-
-    banks, word_bytes: bank of a byte address = address // word_bytes % banks. warp_width: lanes.
-    reads, writes: for accesses of 16, 8 and 4 bytes per lane, the lanes of each phase; narrower
-    accesses go as 4 bytes. sector_bytes: granularity of global memory.
-    """
-
-    name: str
-    banks: int
-    word_bytes: int
-    warp_width: int
-    reads: Mapping[int, Phases]
-    writes: Mapping[int, Phases]
-    sector_bytes: int
-
-
-def _banks(
-    name: str, banks: int, warp_width: int, sector_bytes: int, wide_reads: Phases | None = None
-) -> Banks:
-    phases = {width: _in_order(warp_width, banks * 4 // width) for width in (4, 8, 16)}
-    reads = {**phases, 16: wide_reads or phases[16]}
-    return Banks(
-        name, banks, 4, warp_width, MappingProxyType(reads), MappingProxyType(phases), sector_bytes
-    )
-
-
-# NVIDIA: quarter, half and whole warps for 16, 8 and 4 bytes. CDNA3: the phases of ds_read_b128
-# are not in lane order (Composable Kernel, "Understanding AMD GPU LDS and bank conflicts").
-# CDNA4 has 64 banks by the same page; that its phases are in lane order is our assumption.
-TARGETS: Mapping[str, Banks] = MappingProxyType(
-    {
-        row.name: row
-        for row in (
-            _banks("nvidia", 32, 32, 32),
-            _banks("amd_cdna3", 32, 64, 64, _cdna3_wide_reads()),
-            _banks("amd_cdna4", 64, 64, 64),
-        )
-    }
-)
-
-
-def banks_of(target: str | Banks) -> Banks:
-    """The banks of a target by name; LayoutError for an unknown one."""
-    if isinstance(target, Banks):
-        return target
-    if target not in TARGETS:
-        raise LayoutError(f"no banks are known for {target!r}, only for {', '.join(TARGETS)}")
-    return TARGETS[target]
+from vm.layouts.register import RegisterLayout, local
+from vm.layouts.shared_memories import Banks, Phases, banks_of
 
 
 @dataclass(frozen=True)
 class BankReport:
-    """What an access of a whole tile costs. An access is one instruction of one warp.
+    """What an access of a whole tile costs. An access is one instruction of one warp; of ldmatrix
+    it is one of the matrices.
 
     transactions, ideal: of each access, in order of warp, then slot; ideal is what the same
     words would take if the banks shared them evenly. access_bytes: per lane (16 per row for
-    ldmatrix)."""
+    ldmatrix). instruction: its name on the target."""
 
     target: str
+    instruction: str
     access_bytes: int
     transactions: tuple[int, ...]
     ideal: tuple[int, ...]
@@ -112,7 +48,7 @@ class BankReport:
 
     def __str__(self) -> str:
         total, ideal = sum(self.transactions), sum(self.ideal)
-        head = f"{len(self.transactions)} accesses of {self.access_bytes} bytes ({self.target}): "
+        head = f"{len(self.transactions)} x {self.instruction} ({self.target}): "
         if total == ideal:
             return head + f"{total} transactions, free of conflicts"
         return head + (
@@ -142,6 +78,16 @@ class Access:
         return bank_conflicts(
             memory, self.register, bits, self.access_bytes, target, write=self.write
         )
+
+    def is_possible(
+        self, memory: MemoryLayout, bits: int | HasBits, target: str | Banks = "nvidia"
+    ) -> bool:
+        """Whether the layouts allow it."""
+        try:
+            self.simulate(memory, bits, target)
+        except LayoutError:
+            return False
+        return True
 
 
 def vector_width(
@@ -209,7 +155,9 @@ def _transactions(
     return busiest, -(-fresh.sum(1) // machine.banks)
 
 
-def _report(first: np.ndarray, access_bytes: int, phases: Phases, machine: Banks) -> BankReport:
+def _report(
+    first: np.ndarray, instruction: str, access_bytes: int, phases: Phases, machine: Banks
+) -> BankReport:
     """first: byte addresses (warps, lanes, accesses)."""
     warps, _, accesses = first.shape
     lanes = np.array(phases)
@@ -218,6 +166,7 @@ def _report(first: np.ndarray, access_bytes: int, phases: Phases, machine: Banks
     shape = (warps * accesses, len(phases))
     return BankReport(
         machine.name,
+        instruction,
         access_bytes,
         tuple(busiest.reshape(shape).sum(1).tolist()),
         tuple(ideal.reshape(shape).sum(1).tolist()),
@@ -248,7 +197,8 @@ def bank_conflicts(
     machine = banks_of(target)
     first, access_bytes = _byte_addresses(memory, register, bit_width(bits), access_bytes)
     phases = (machine.writes if write else machine.reads)[max(4, access_bytes)]
-    return _report(_by_warp(first, machine.warp_width), access_bytes, phases, machine)
+    name = machine.instruction(access_bytes, write)
+    return _report(_by_warp(first, machine.warp_width), name, access_bytes, phases, machine)
 
 
 def matrix_conflicts(
@@ -281,7 +231,7 @@ def matrix_conflicts(
             f"{warp} lies at offsets {elements[r, :, warp, matrix].tolist()} in {memory}"
         )
     first = elements[:, 0].transpose(1, 0, 2) * row.bits // 8
-    return _report(first, 16, (tuple(range(rows)),), machine)
+    return _report(first, f"a matrix of {row.name}", 16, (tuple(range(rows)),), machine)
 
 
 def sectors_per_request(
@@ -368,29 +318,49 @@ def typical_accesses(
     bits: int | HasBits,
     access_bytes: int = 16,
     target: str | Banks = "nvidia",
+    *,
+    write: bool = False,
 ) -> dict[str, Access]:
-    """Accesses of one warp by which a tile is judged when none is given: along the last axis,
-    as a copy does, and down the first, one row per lane, as matrix loads do. Those that the
-    layout does not allow are left out."""
+    """Accesses by which a tile is judged when none is given: one warp along its contiguous axis, as
+    a copy does; across it, one line per lane; and by ldmatrix, if elements have 16 bits.
+
+    Those that the layout does not allow with `access_bytes` per lane are left out. The axes before
+    the last two are repeated in each thread."""
     machine, width = banks_of(target), bit_width(bits)
+    rows, columns = (1, 1, *memory.shape)[-2:]
     run = access_bytes * 8 // width
     result: dict[str, Access] = {}
-    if memory.rank != 2 or run < 1 or memory.shape[1] % run:
-        return result
-    rows, columns = memory.shape
-    wide = min(machine.warp_width, columns // run)
-    while machine.warp_width % wide or (columns // run) % wide:
-        wide -= 1
-    tall = machine.warp_width
-    while rows % tall:
-        tall //= 2
-    shapes = {
-        "along rows": (machine.warp_width // wide, wide),
-        "down columns": (tall, 1),
-    }
-    for name, (height, breadth) in shapes.items():
-        if rows % height == 0:
-            tile = spatial(height, breadth).local(1, run)
-            repeat = local(rows // height, columns // run // breadth)
-            result[name] = Access(repeat * tile, access_bytes)
+    for turned, names in ((False, ("along rows", "down columns")),
+                          (True, ("along columns", "across rows"))):  # fmt: skip
+        extents = (columns, rows) if turned else (rows, columns)
+        if result or run < 1 or extents[1] % run:
+            continue
+        for name, tile in zip(names, _tiles(*extents, run, machine.warp_width), strict=False):
+            register = _whole(tile.transpose() if turned else tile, memory)
+            access = Access(register, access_bytes, write=write)
+            if access.is_possible(memory, width, machine):
+                result[name] = access
+    if machine.matrices and width == 16 and not write and rows % 8 == columns % 8 == 0:
+        for form in ("ldmatrix_x4", "ldmatrix_x4_trans"):
+            matrices = local(rows // 8, columns // 8) * TRANSFERS[form].atom
+            access = Access(_whole(matrices, memory), matrix=form)
+            if access.is_possible(memory, width, machine):
+                result[form.replace("_x4", "").replace("_trans", " transposed")] = access
     return result
+
+
+def _tiles(rows: int, columns: int, run: int, lanes: int) -> tuple[RegisterLayout, ...]:
+    """Runs of a tile by one warp: neighbouring lanes along a row; a row for each lane."""
+    wide = gcd(lanes, columns // run)
+    high = gcd(lanes // wide, rows)
+    tall = gcd(lanes, rows)
+    along = local(rows // high, columns // run // wide).replicated(lanes // wide // high)
+    across = local(rows // tall, columns // run).spatial(tall, 1).local(1, run)
+    return along.spatial(high, wide).local(1, run), *((across,) if tall > 1 else ())
+
+
+def _whole(tile: RegisterLayout, memory: MemoryLayout) -> RegisterLayout:
+    """A layout of the last two axes for all of them, the others repeated in each thread."""
+    leading = memory.shape[:-2]
+    repeated = (local(*leading, 1, 1) * tile) if leading else tile
+    return repeated.reshape(*memory.shape)

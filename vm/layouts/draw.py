@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from html import escape
 from itertools import product as cartesian
 
-from vm.layouts.banks import Banks, banks_of
 from vm.layouts.common import HasBits, bit_width
 from vm.layouts.memory import MemoryLayout
 from vm.layouts.register import RegisterLayout
+from vm.layouts.shared_memories import Banks, banks_of
 
 Layout = RegisterLayout | MemoryLayout
 
@@ -257,7 +257,7 @@ def _factor_strip(layout: RegisterLayout) -> list[_Picture]:
 
 
 def svg(
-    layout: Layout, *, banks: bool = False, bits: int | HasBits = 16, target: str = "nvidia"
+    layout: Layout, *, banks: bool = False, bits: int | HasBits = 16, target: str | Banks = "nvidia"
 ) -> str:
     """A picture of a layout as SVG text.
 
