@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
-from vm.isa.program import load
+from vm.isa.program import Module, load
 
 SUITE = Path(__file__).parents[2] / "spec" / "conformance"
+
+
+@lru_cache(maxsize=1)
+def suite() -> tuple[tuple[Path, Module], ...]:
+    """The files of the suite, read once in a process."""
+    return tuple((file, load(file)) for file in sorted(SUITE.glob("**/*.vm")))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "conformance_test" in metafunc.fixturenames:
         cases = []
-        for file in sorted(SUITE.glob("**/*.vm")):
-            module = load(file)
+        for file, module in suite():
             cases += [
                 pytest.param((module, test), id=f"{file.stem}: {test.name}")
                 for test in module.tests.values()

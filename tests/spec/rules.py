@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import lru_cache
 
-from tests.spec.conftest import SUITE
+from tests.spec.conftest import suite
 from vm.errors import Source
 from vm.isa.document import SPECIFICATION
 from vm.isa.parse import parse_text
-from vm.isa.program import Module, load
+from vm.isa.program import Module
 
 _DEFINED = re.compile(r"^\*\*([A-Z][a-z]+/[A-Za-z0-9_.-]+?)\.\*\*", re.M)
 _EXAMPLE = re.compile(r"^```vm\n(.*?)^```$", re.M | re.S)
@@ -27,23 +28,29 @@ def defined() -> Counter[str]:
 
 def modules() -> list[Module]:
     """The suite and the examples of the chapters."""
-    found = [load(file) for file in sorted(SUITE.glob("**/*.vm"))]
+    found = [module for _, module in suite()]
     for page in sorted(SPECIFICATION.glob("[0-9]*.md")):
         texts = _EXAMPLE.findall(page.read_text("utf-8"))
         found += [Module(parse_text(Source(page.name, text))) for text in texts]
     return found
 
 
+@lru_cache(maxsize=1)
 def cited() -> Counter[str]:
     """How many tests cite each rule. A test that asserts a code tests the rule of that code."""
     found: Counter[str] = Counter()
     for module in modules():
         for test in module.tests.values():
             origin = test.origin
-            lines = origin.source.text.split("\n")[origin.line - 1 : origin.end_line]
+            lines = source_lines(origin.source)[origin.line - 1 : origin.end_line]
             codes = set(re.findall(r'"(E0[0-9]{3})"', "\n".join(lines)))
             found.update({*test.rules, *(f"Error/{code}" for code in codes)})
     return found
+
+
+@lru_cache(maxsize=64)
+def source_lines(source: Source) -> list[str]:
+    return source.text.split("\n")
 
 
 def untested() -> list[str]:

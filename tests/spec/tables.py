@@ -88,7 +88,8 @@ def float_arithmetic() -> str:
                 codes = [code for code in codes if code != 1 << (exact.bits_of(name) - 1)]
             numbers = [exact.number_of(name, code) for code in codes]
             body = [f"y = codes({name}, {hexadecimal(name, codes)})"]
-            for code, x in zip(codes, numbers, strict=True):
+            step = 1 if name in ("f16", "f32") else 3
+            for code, x in zip(codes[::step], numbers[::step], strict=True):
                 wanted = [exact.code_of(name, rule(x, y)) for y in numbers]
                 body.append(
                     f"assert_return({op}_of(cycle(codes({name}, {hexadecimal(name, [code])}), "
@@ -119,7 +120,7 @@ def fused() -> str:
         ]
         numbers = [exact.number_of(name, code) for code in codes]
         body = []
-        for place, y in enumerate(numbers):
+        for place, y in list(enumerate(numbers))[:: 1 if name == "f32" else 3]:
             z = numbers[::-1][place:] + numbers[::-1][:place]
             shown_z = [exact.code_of(name, each) for each in z]
             fused = [exact.multiply_add(x, y, w) for x, w in zip(numbers, z, strict=True)]
@@ -189,7 +190,7 @@ def integer_arithmetic() -> str:
                 bits = int(name[1:])
                 right = [0, 1, 3, bits - 1, bits, bits + 1, 100]
             body = [f"y = tensor({name}, {decimal(right)})"]
-            for x in values:
+            for x in values[:: 1 if name in ("i8", "u32") else 3]:
                 wanted = [rule(name, x, y) for y in right]
                 left = f"cycle(tensor({name}, [{x}]), {len(right)})"
                 body.append(f"assert_return({op}_of({left}, y, T={name}), "
