@@ -91,8 +91,17 @@ def test_wrong_arrays():
 
 
 def test_facts():
-    assert "K % 64 == 0: K = 96" in refused("E0836", K=96, S=np.zeros((1, 24), "f2"))
+    text = refused("E0836", K=96, S=np.zeros((1, 24), "f2"))
+    assert "K % 64 == 0: K = 96" in text
+    assert "K = 64 or 128 would fit" in text
     assert "N >= 8" in refused("E0836", N=4)
+
+
+def test_a_fact_that_divides_by_a_size_of_0():
+    manifest = replace(MATMUL, facts=("K % N == 0",))
+    with pytest.raises(VmError, match="K % N == 0 divides by 0: M = 3, K = 128, N = 0") as caught:
+        bind_sizes(manifest, arrays(N=0))
+    assert caught.value.code == "E0836"
 
 
 def test_a_packed_array_states_its_elements():

@@ -30,6 +30,7 @@ from vm.runtime import bounds
 from vm.runtime.case_functions import FUNCTIONS, INPUTS, Planned, blank, call_function, check_size
 from vm.runtime.comparison import Expectation, compare
 from vm.runtime.inputs import FileInput, RandomInput, fit_dtype, read_tensor
+from vm.runtime.reference_arguments import is_number_of
 from vm.runtime.reference_values import ReferenceResult, run_reference
 from vm.runtime.signatures import Argument, Signature, bind_sizes, check_facts, signature
 
@@ -512,11 +513,7 @@ class _Run:
 
     def _check_scalar(self, header: Signature, name: str, argument: Argument) -> None:
         value, wanted = argument.value, header.types[name].dtype
-        fits = isinstance(value, bool) if wanted.kind == "bool" else (
-            isinstance(value, (int, float)) and not isinstance(value, bool)
-            and (wanted.is_float or (isinstance(value, int) and wanted.min <= value <= wanted.max))
-        )  # fmt: skip
-        if not fits:
+        if not is_number_of(value, wanted):
             raise fail(
                 "E0702", f"`{name}` of `{header.program.name}` is one {wanted.name}",
                 argument.origin, f"this is {value!r}",

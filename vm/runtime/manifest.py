@@ -15,6 +15,7 @@ from typing import Any
 
 from vm.errors import InternalError, VmError, fail
 from vm.runtime.arrays import Array
+from vm.runtime.sizes import Fact, broken_fact
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,18 @@ def _parsed(expression: str) -> CodeType:
 
 def evaluate(expression: str, sizes: Mapping[str, int]) -> int:
     """The value of an integer expression: `+ - * // %` and `/` (both divisions floor), comparisons,
-    `and or not`, `ceil_div`, `min`, `max`. Raises `InternalError` for a name without a value."""
+    `and or not`, `ceil_div`, `min`, `max`. Raises `InternalError` for a name without a value and
+    `VmError` E0836 where it divides by a size of 0."""
     try:
         return eval(_parsed(expression), {"__builtins__": {}, **_FUNCTIONS}, dict(sizes))
     except NameError as error:
         raise InternalError(f"the manifest's {expression} cannot be known: {error}") from error
+    except ZeroDivisionError as error:
+        shown = ", ".join(f"{name} = {value}" for name, value in sizes.items())
+        raise fail(
+            "E0836", f"{expression} divides by 0: {shown}", None,
+            fix="give arrays with at least one element along every axis",
+        ) from error  # fmt: skip
 
 
 def bind_sizes(manifest: Manifest, arrays: Sequence[Array]) -> dict[str, int]:
@@ -186,10 +194,14 @@ def bind_sizes(manifest: Manifest, arrays: Sequence[Array]) -> dict[str, int]:
         if wanted and [strides[axis] for axis in walked] != [wanted[axis] for axis in walked]:
             problem = f"has strides {_brackets(wanted)}, not {_brackets(strides)}"
             raise _refuse(manifest, pointer, "E0832", problem)
-    for fact in manifest.facts:
-        if not evaluate(fact, sizes):
-            shown = ", ".join(f"{name} = {value}" for name, value in sizes.items() if name in fact)
-            raise fail("E0836", f"{manifest.program} needs {fact}: {shown}", None)
+    facts = [
+        Fact(text, frozenset(_parsed(text).co_names), functools.partial(evaluate, text))
+        for text in manifest.facts
+    ]
+    broken = broken_fact(facts, sizes, sizes)
+    if broken is not None:
+        problem = f"{manifest.program} needs {broken.fact.text}: {broken.shown}"
+        raise fail("E0836", problem, None, fix=broken.fix)
     return sizes
 
 

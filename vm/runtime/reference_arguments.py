@@ -19,15 +19,12 @@ from vm.isa import syntax
 from vm.isa.dtypes import DType, DTypeError
 from vm.isa.kernel import Kernel
 from vm.isa.packing import packed_size
-from vm.isa.printer import format_expression
 from vm.isa.static import Environment, evaluate
 from vm.isa.tensor import Tensor
 from vm.isa.types import GlobalType, ScalarType, Value
 from vm.runtime.races import Shadow
 from vm.runtime.reference_memory import Buffer, MemoryTensor, row_major_strides
-
-SEARCH = 4096
-"""How far from a size that does not fit one that would is looked for."""
+from vm.runtime.sizes import Sizes, broken_fact, facts_of
 
 ALIGNMENT = 16
 """What NumPy's allocator keeps, in bytes: `aligned` facts are checked up to here, so that a slice
@@ -59,7 +56,7 @@ class _Binding:
         self.given = given
         self.checks = checks
         self.bound = Arguments()
-        self.bound_by: dict[str, tuple[Origin, str]] = {}
+        self.sizes: Sizes[Origin] = Sizes(self.bound.sizes)
 
     def arguments(self) -> Arguments:
         kernel, bound = self.kernel, self.bound
@@ -130,14 +127,7 @@ class _Binding:
         dtype = parameter.type.dtype
         if isinstance(value, (np.generic, np.ndarray)) and np.ndim(value) == 0:
             value = value.item()
-        if dtype.kind == "bool":
-            fits = isinstance(value, bool)
-        elif dtype.is_integer:
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            fits = whole and dtype.min <= value <= dtype.max
-        else:
-            fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not fits:
+        if not is_number_of(value, dtype):
             raise self._misfit(
                 parameter, f"`{parameter.name}` is {dtype.name}, not {value!r}",
                 f"give a number that {dtype.name} holds",
@@ -145,14 +135,13 @@ class _Binding:
         return rounded_number(value, dtype)
 
     def _size(self, name: str, value: int, parameter: Value, how: str) -> None:
-        known = self.bound.sizes.setdefault(name, value)
-        if known != value:
-            origin, earlier = self.bound_by[name]
+        if not self.sizes.bind(name, value, parameter.origin, how):
+            place, earlier = self.sizes.bound_by[name]
+            known = self.sizes.values[name]
             raise self._misfit(
                 parameter, f"{name} is {value} in `{parameter.name}` and {known} elsewhere: "
-                f"{how}, but {earlier}", "give tensors whose shapes agree", ((origin, earlier),),
+                f"{how}, but {earlier}", "give tensors whose shapes agree", ((place, earlier),),
             )  # fmt: skip
-        self.bound_by.setdefault(name, (parameter.origin, how))
 
     # --- tensors ---
     def _as_tensor(self, parameter: Value, value: Any) -> Tensor:
@@ -223,11 +212,9 @@ class _Binding:
         if tensor is None:
             bound.tensors[parameter.name] = empty_tensor(parameter.type.dtype, wanted)
         elif tensor.shape != wanted:
-            sizes = ", ".join(f"{n} = {v}" for n, v in bound.sizes.items())
-            others = tuple(place for place in self.bound_by.values())
             raise self._misfit(
                 parameter, f"`{parameter.name}` is {list(wanted)} here, not {list(tensor.shape)}",
-                "give a tensor of that shape", others if sizes else (),
+                "give a tensor of that shape", tuple(self.sizes.bound_by.values()),
             )  # fmt: skip
 
     def _memory(self, parameter: Value) -> MemoryTensor:
@@ -283,46 +270,20 @@ class _Binding:
 
     # --- facts ---
     def _facts(self) -> None:
-        for fact in self.kernel.where:
-            if syntax.is_hint(fact):
-                if fact.function == "aligned":
-                    self._alignment(fact)
-                continue
-            if self._holds(fact, self.bound.sizes):
-                continue
-            names = [s.name for s in self.kernel.sizes if _mentions(fact, s.name)]
-            shown = " and ".join(f"{name} = {self.bound.sizes[name]}" for name in names)
-            found = "; ".join(filter(None, (self._would_fit(fact, name) for name in names)))
+        for hint in self.kernel.where:
+            if syntax.is_hint(hint) and hint.function == "aligned":
+                self._alignment(hint)
+        facts = facts_of(self.kernel.where, lambda node, values: evaluate(
+            node, Environment(dict(values))
+        ))  # fmt: skip
+        broken = broken_fact(facts, [s.name for s in self.kernel.sizes], self.bound.sizes)
+        if broken is not None:
             raise fail(
-                "E0306", f"`{self.kernel.name}` needs {format_expression(fact)}, here {shown}",
-                fact.origin, "does not hold",
-                others=tuple(self.bound_by[name] for name in names if name in self.bound_by),
-                fix=found or "give the constants other values",
+                "E0306", f"`{self.kernel.name}` needs {broken.fact.text}, here {broken.shown}",
+                broken.fact.origin, "does not hold",
+                others=tuple(self.sizes.bound_by[name] for name in broken.sizes),
+                fix=broken.fix,
             )  # fmt: skip
-
-    def _holds(self, fact: Any, sizes: Mapping[str, Any]) -> bool:
-        return bool(evaluate(fact, Environment(dict(sizes))))
-
-    def _would_fit(self, fact: Any, name: str) -> str | None:
-        """The nearest values of a size, one on each side, with which the facts about it hold."""
-        facts = [
-            each for each in self.kernel.where
-            if _mentions(each, name)
-            and not syntax.is_hint(each)
-        ]  # fmt: skip
-
-        def fits(candidate: int) -> bool:
-            sizes = {**self.bound.sizes, name: candidate}
-            try:
-                return all(self._holds(each, sizes) for each in facts)
-            except VmError:  # such as a division by a size of 0
-                return False
-
-        actual = self.bound.sizes[name]
-        below = next(filter(fits, range(actual - 1, max(0, actual - SEARCH), -1)), None)
-        above = next(filter(fits, range(actual + 1, actual + SEARCH)), None)
-        found = [str(each) for each in (below, above) if each is not None]
-        return f"{name} = {' or '.join(found)} would fit" if found else None
 
     def _alignment(self, fact: syntax.Call) -> None:
         name, number = fact.arguments[0].text, fact.arguments[1].value
@@ -334,6 +295,15 @@ class _Binding:
                 fact.origin, "does not hold",
                 fix="copy the tensor: a slice of an array begins in the middle of its memory",
             )  # fmt: skip
+
+
+def is_number_of(value: Any, dtype: DType) -> bool:
+    """Whether a scalar of that dtype can be given as `value`: floats are rounded, integers not."""
+    if dtype.kind == "bool" or isinstance(value, bool):
+        return dtype.kind == "bool" and isinstance(value, bool)
+    if dtype.is_integer:
+        return isinstance(value, int) and dtype.min <= value <= dtype.max
+    return isinstance(value, (int, float))
 
 
 def rounded_number(value: Any, dtype: DType) -> Any:
@@ -363,10 +333,3 @@ def _bytes_of(storage: np.ndarray) -> np.ndarray:
     address = storage.__array_interface__["data"][0]
     raw = (ctypes.c_uint8 * (reach + storage.itemsize)).from_address(address)
     return np.frombuffer(raw, np.uint8)
-
-
-def _mentions(fact: Any, name: str) -> bool:
-    return isinstance(fact, syntax.Expression) and any(
-        isinstance(node, syntax.Name) and node.text == name for node in syntax.walk(fact)
-    )
-

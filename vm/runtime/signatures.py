@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from vm.errors import Origin, VmError, fail
+from vm.errors import Origin, fail
 from vm.isa import syntax
-from vm.isa.printer import format_expression
 from vm.isa.program import Program
 from vm.isa.static import Environment, NotStatic, evaluate
 from vm.isa.tensor import Tensor
 from vm.isa.type_expressions import evaluate_type
 from vm.isa.types import GlobalType, ScalarType, Type
-
-# How far from a size that does not fit one that would is looked for.
-SEARCH = 4096
+from vm.runtime.sizes import Sizes, broken_fact, facts_of
 
 
 @dataclass(frozen=True)
@@ -108,10 +105,9 @@ def bind_sizes(
     Raises `VmError`: E0702 where an argument has another dtype or rank than its parameter, E0701
     where two arguments, or an argument and the shape asked for, disagree or a size stays unknown.
     """
-    sizes = {name: argument.value for name, argument in given.items()}
-    bound_by: dict[str, tuple[Origin, str]] = {
-        name: (argument.origin, f"{name} = {argument.value}") for name, argument in given.items()
-    }
+    sizes: Sizes[Origin] = Sizes()
+    for name, argument in given.items():
+        sizes.bind(name, argument.value, argument.origin, f"{name} = {argument.value}")
     tensors = [
         (n, a) for n, a in arguments.items() if not isinstance(signature.types[n], ScalarType)
     ]
@@ -120,32 +116,31 @@ def bind_sizes(
         for extent, actual in zip(signature.types[name].shape, shape, strict=True):
             if not isinstance(extent, syntax.Name):
                 continue
-            if sizes.setdefault(extent.text, actual) != actual:
+            how = f"{extent.text} = {actual}, as `{name}` is {argument.value!r}"
+            if not sizes.bind(extent.text, actual, argument.origin, how):
                 raise fail(
-                    "E0701", f"{extent.text} is {actual} in `{name}` and {sizes[extent.text]} "
-                    "elsewhere", argument.origin, f"`{name}` is {argument.value!r}",
-                    others=(bound_by[extent.text],),
+                    "E0701", f"{extent.text} is {actual} in `{name}` and "
+                    f"{sizes.values[extent.text]} elsewhere", argument.origin,
+                    f"`{name}` is {argument.value!r}", others=(sizes.bound_by[extent.text],),
                     fix="give tensors whose shapes agree",
                 )  # fmt: skip
-            label = f"{extent.text} = {actual}, as `{name}` is {argument.value!r}"
-            bound_by.setdefault(extent.text, (argument.origin, label))
     for name, origin in signature.sizes.items():
-        if name not in sizes:
+        if name not in sizes.values:
             raise fail(
                 "E0701", f"the size {name} of `{signature.program.name}` is not known", call,
                 "here", others=((origin, f"{name} stands in no shape of an argument alone"),),
                 fix=f"say it in the call: {name}=...",
             )  # fmt: skip
     for name, argument in tensors:
-        wanted = _wanted_shape(signature, name, sizes, argument.origin)
+        wanted = _wanted_shape(signature, name, sizes.values, argument.origin)
         if wanted != argument.value.shape:
             raise fail(
                 "E0701", f"`{name}` of `{signature.program.name}` is {list(wanted)} here, not "
                 f"{list(argument.value.shape)}", argument.origin, f"this is {argument.value!r}",
-                others=tuple(bound_by[size] for size in sorted(bound_by)),
+                others=tuple(sizes.bound_by[size] for size in sorted(sizes.bound_by)),
                 fix="give a tensor of that shape",
             )  # fmt: skip
-    return sizes
+    return sizes.values
 
 
 def _checked(signature: Signature, name: str, argument: Argument) -> tuple[int, ...]:
@@ -178,43 +173,10 @@ def _wanted_shape(
 
 def check_facts(signature: Signature, values: Mapping[str, Any], call: Origin) -> None:
     """Raises `VmError` E0703 where a `where` fact does not hold, with the sizes that would fit."""
-    for fact in signature.program.definition.where:
-        if syntax.is_hint(fact):
-            continue  # of addresses: for the executor that has them
-        if signature.evaluate(fact, values):
-            continue
-        names = [name for name in signature.sizes if _mentions(fact, name)]
-        shown = " and ".join(f"{name} = {values[name]}" for name in names)
+    facts = facts_of(signature.program.definition.where, signature.evaluate)
+    broken = broken_fact(facts, signature.sizes, values)
+    if broken is not None:
         raise fail(
-            "E0703", f"`{signature.program.name}` needs {format_expression(fact)}, here {shown}",
-            call, shown, others=((fact.origin, "needed here"),),
-            fix="; ".join(filter(None, (_would_fit(signature, values, n) for n in names)))
-            or "give the constants other values with --set",
+            "E0703", f"`{signature.program.name}` needs {broken.fact.text}, here {broken.shown}",
+            call, broken.shown, others=((broken.fact.origin, "needed here"),), fix=broken.fix,
         )  # fmt: skip
-
-
-def _mentions(fact: syntax.Expression, name: str) -> bool:
-    return any(isinstance(n, syntax.Name) and n.text == name for n in syntax.walk(fact))
-
-
-def _would_fit(signature: Signature, values: Mapping[str, Any], name: str) -> str | None:
-    """The nearest values of a size, one on each side, with which every fact about it holds."""
-    facts = [
-        fact
-        for fact in signature.program.definition.where
-        if not (syntax.is_hint(fact))
-        and _mentions(fact, name)
-    ]
-
-    def fits(candidate: int) -> bool:
-        trial = {**values, name: candidate}
-        try:
-            return all(signature.evaluate(fact, trial) for fact in facts)
-        except VmError:  # such as a division by a size of 0
-            return False
-
-    actual = values[name]
-    below = next(filter(fits, range(actual - 1, max(0, actual - SEARCH), -1)), None)
-    above = next(filter(fits, range(actual + 1, actual + SEARCH)), None)
-    found = [str(each) for each in (below, above) if each is not None]
-    return f"{name} = {' or '.join(found)} would fit" if found else None
