@@ -115,6 +115,30 @@ def test_a_reduction_goes_through_all_lanes_of_a_warp(order):
     assert report.outputs["Y"].values() == x.sum(dtype=np.float64)
 
 
+@pytest.mark.parametrize(("name", "width"), [("sm_80", 32), ("gfx942", 64)])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "spatial(2, 12).replicated(8)", "spatial(16, 12)", "replicated(4).spatial(4, 12)",
+        "spatial(4, 3).replicated(16)", "spatial(64, 3)", "spatial(3, 1).replicated(64)",
+    ],
+)  # fmt: skip
+def test_lanes_whose_distance_is_no_power_of_two_are_not_shuffled(layout, name, width):
+    """They are combined through shared memory: lane ^ 12 is not the lane 12 away."""
+    rows, columns = (int(n) for n in layout.partition("spatial(")[2].partition(")")[0].split(","))
+    text = (
+        f"vm 1\nprogram p(X: global(i32)[{rows}, {columns}], Y: out(global(i32))[1, {columns}]) "
+        f"grid (1) threads 192\n{{\n  x = load(X[:, :], layout={layout})\n"
+        "  store(Y[:, :], reduce(x, axis=0))\n}\n"
+    )
+    kernel = parse(text)["p"].instantiate(warp_width=width)
+    x = np.random.default_rng(3).integers(-99, 99, (rows, columns)).astype(np.int32)
+    for order in ("forward", "reverse"):
+        arguments = {"X": x, "Y": np.zeros((1, columns), np.int32)}
+        report = run_on_emulator(kernel, arguments, target_name=name, order=order)
+        np.testing.assert_array_equal(report.outputs["Y"].values()[0], x.sum(axis=0))
+
+
 # --- what the target cannot do ---
 def refused(body: str, target_name: str, code: str = "E0901", threads: int = 128, **types) -> str:
     a, c = types.get("a", "f32"), types.get("c", "f32")
@@ -135,6 +159,12 @@ def refused(body: str, target_name: str, code: str = "E0901", threads: int = 128
     [
         ("barrier(1, 2)", "a barrier is for all threads of a block"),
         ("group g(warps=2) { synchronize() }", "for all threads of a block or for one warp"),
+        # What is not written there, but needed for what is.
+        (
+            "group g(warps=2) {\n  x = load(A[0 +: 1, :], layout=spatial(1, 64).replicated(2))\n"
+            "  store(C[0 +: 1, :], relayout(x, layout=replicated(2).spatial(1, 64)))\n}",
+            "for all threads of a block or for one warp",
+        ),
         ("grid_wait()", "a grid begins when the one before it has ended"),
         ("grid_launch_dependents()", "a grid begins when the one before it has ended"),
         ("print(1)", "nothing carries text to the host"),

@@ -2,8 +2,7 @@
 
 A rule is a function of the selection and the instruction. It writes the core and machine
 instructions that the instruction becomes and returns its result (None where there is none), or
-refuses with the reason, before it has written anything; then the next rule is asked. A rule may
-also know that its target cannot do the instruction at all.
+refuses with the reason, before it has written anything; then the next rule is asked.
 """
 
 from __future__ import annotations
@@ -17,10 +16,6 @@ from vm.isa.instruction import Instruction
 
 class Refused(Exception):
     """The rule does not apply, for the reason given."""
-
-
-class Unsupported(Exception):
-    """The target cannot do the instruction, for the reason given; no other rule is asked."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +35,15 @@ class Rule:
         return (self.expand.__doc__ or "").strip()
 
 
+@dataclass(frozen=True)
+class Lack:
+    """What a family cannot do."""
+
+    kinds: tuple[type[Instruction], ...]
+    because: str
+    when: Callable[[Any], bool] | None
+
+
 @dataclass
 class RuleSet:
     """The rules of a family of targets; `base` has those shared by more, which are asked last."""
@@ -47,11 +51,26 @@ class RuleSet:
     family: str
     base: RuleSet | None = None
     rules: list[Rule] = field(default_factory=list)
-    lacking: dict[type[Instruction], str] = field(default_factory=dict)
+    lacking: list[Lack] = field(default_factory=list)
 
-    def lack(self, *kinds: type[Instruction], because: str) -> None:
-        """Says that the family cannot do these instructions, and why."""
-        self.lacking.update(dict.fromkeys(kinds, because))
+    def lack(
+        self, *kinds: type[Instruction], because: str, when: Callable[[Any], bool] | None = None
+    ) -> None:
+        """Says that the family cannot do these instructions, or those of them `when` holds for."""
+        self.lacking.append(Lack(kinds, because, when))
+
+    def reason_against(self, instruction: Instruction) -> str | None:
+        """Why the family cannot do an instruction, whoever wrote it; None where it can."""
+        for each in self.lacking:
+            if isinstance(instruction, each.kinds) and (
+                each.when is None or each.when(instruction)
+            ):
+                return each.because
+        return None
+
+    def lacks(self, kind: type[Instruction]) -> bool:
+        """Whether the family can never do an instruction."""
+        return any(each.when is None and issubclass(kind, each.kinds) for each in self.lacking)
 
     def rule(self, *kinds: type[Instruction], rank: int = 1) -> Callable:
         """Registers the decorated function as a rule for instructions of these kinds."""

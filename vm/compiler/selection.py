@@ -15,7 +15,7 @@ import numpy as np
 from vm.compiler.addresses import AddressWriter
 from vm.compiler.dead_code import remove_dead_code
 from vm.compiler.facts import ALIGNED, Facts
-from vm.compiler.rules import Refused, Unsupported
+from vm.compiler.rules import Refused
 from vm.compiler.targets.target import Target
 from vm.errors import Origin, VmError, fail
 from vm.isa import control
@@ -97,6 +97,9 @@ class Selection(AddressWriter):
 
     # --- what is known ---
     def defined(self, instruction: Instruction) -> None:
+        lacking = self.target.rules.reason_against(instruction)
+        if lacking is not None:
+            raise self.unsupported(instruction, [(self.target.family, lacking)])
         self.facts.define(instruction)
 
     @contextmanager
@@ -121,17 +124,12 @@ class Selection(AddressWriter):
     # --- choosing ---
     def rewrite(self, instruction: Instruction) -> None:
         refused: list[tuple[str, str]] = []
-        lacking = self.target.rules.lacking.get(type(instruction))
-        if lacking is not None:
-            raise self.unsupported(instruction, [(self.target.family, lacking)])
         for rule in self.target.rules.of(type(instruction)):
             try:
                 result = rule.expand(self, instruction)
             except Refused as reason:
                 refused.append((rule.name, str(reason)))
                 continue
-            except Unsupported as reason:
-                raise self.unsupported(instruction, [(rule.name, str(reason))]) from None
             self.choices.append(
                 Choice(instruction.origin, instruction.opcode, rule.name, tuple(refused))
             )

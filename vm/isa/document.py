@@ -238,7 +238,7 @@ def compiled_for(kind: type[Instruction]) -> str:
     everywhere = issubclass(kind, (*SLOTWISE, *UNCHANGED))
     names = [
         name for name, target in TARGETS.items()
-        if kind not in target.rules.lacking
+        if not target.rules.lacks(kind)
         and (everywhere or kind.opcode.startswith(target.prefix)
              or ("." not in kind.opcode and target.rules.of(kind)))
     ]  # fmt: skip

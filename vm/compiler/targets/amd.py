@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from vm.compiler.rules import Refused, RuleSet, Unsupported
-from vm.compiler.selection import Selection
+from vm.compiler.rules import RuleSet
 from vm.compiler.targets import (  # noqa: F401  (importing them registers their rules)
     gpu_global,
     gpu_indexed,
@@ -19,7 +18,6 @@ from vm.isa.synchronization import Barrier, GridLaunchDependents, GridWait, Sync
 from vm.layouts.fragments import MFMA_ROWS
 
 AMD = RuleSet("amd", COMMON)
-rule = AMD.rule
 
 INSTRUCTIONS = MachineInstructions(
     amd.LoadGlobal, amd.StoreGlobal, amd.LoadGlobalBits, amd.StoreGlobalBits, amd.LoadShared,
@@ -29,28 +27,19 @@ INSTRUCTIONS = MachineInstructions(
 
 
 AMD.lack(Barrier, because="a barrier is for all threads of a block")
+AMD.lack(
+    Synchronize, because="a barrier is for all threads of a block or for one warp",
+    when=lambda i: i.scope.group is not None and i.scope.warps > 1,
+)  # fmt: skip
 AMD.lack(GridWait, GridLaunchDependents, because="a grid begins when the one before it has ended")
 AMD.lack(Print, because="nothing carries text to the host")
-
-
-@rule(Synchronize)
-def synchronize_block_or_warp(s: Selection, i: Synchronize) -> None:
-    """All threads of a block wait for each other, or the lanes of one warp."""
-    if i.scope.group is not None and i.scope.warps > 1:
-        raise Unsupported("a barrier is for all threads of a block or for one warp")
-    s.copy(i)
-
-
-@rule(
+AMD.lack(
     elementwise.Exponential, elementwise.Exponential2, elementwise.Logarithm,
     elementwise.Logarithm2, elementwise.ReciprocalSquareRoot, elementwise.Tangent,
     elementwise.Sine, elementwise.Cosine,
+    because="the hardware has approximations of f32 alone",
+    when=lambda i: i.x.type.dtype.name == "f64",
 )  # fmt: skip
-def functions_of_f32(s: Selection, i: elementwise.Unary) -> None:
-    """The hardware has approximations of f32 alone."""
-    if i.x.type.dtype.name == "f64":
-        raise Unsupported("the hardware has approximations of f32 alone")
-    raise Refused("it works slot by slot")
 
 
 def _target(name: str) -> Target:

@@ -35,7 +35,7 @@ def reduce_slots_then_lanes_then_warps(s: Selection, i: Reduce) -> Value:
     partial = _reduce_slots(s, x, kept, i.axis, combine)
     outside = []
     for divisor, size in _reduced_digits(layout, i.axis, s.target.warp_width):
-        if divisor * size <= s.target.warp_width and size & (size - 1) == 0:
+        if s.target.warp_width % (divisor * size) == 0:
             mask = divisor
             while mask < divisor * size:
                 other = s.emit(s.machine.shuffle_xor, x=partial, mask=mask)
@@ -81,7 +81,7 @@ def _reduced_digits(layout: RegisterLayout, axis: int, warp: int) -> list[tuple[
     for digit in thread_digits(layout):
         if digit.axis != axis:
             continue
-        inside = warp // digit.divisor if digit.divisor < warp else 1
+        inside = warp // digit.divisor if warp % digit.divisor == 0 else 1
         if 1 < inside < digit.size and digit.size % inside == 0:
             digits += [(digit.divisor, inside), (warp, digit.size // inside)]
         else:
