@@ -1,5 +1,5 @@
 """Rewrites .vm files in the one way they are written; comments stay. A file with mistakes in it is
-left as it is."""
+left as it is. With --layouts, what inference chooses is written out too."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="change nothing; fail if something would change"
     )
+    parser.add_argument(
+        "--layouts", action="store_true",
+        help="write the layouts that are inferred, for the constants of the file",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     changed = 0
     for name in arguments.files:
         source = Source("<stdin>", sys.stdin.read()) if name == "-" else read_source(name)
-        text = formatted(source)
+        text = formatted(source, arguments.layouts)
         if arguments.check:
             if text != source.text:
                 print(f"{source.name} would be rewritten")
@@ -37,9 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if changed else 0
 
 
-def formatted(source: Source) -> str:
-    """The text as it is to be written: the same tree, every comment. Raises `VmError` E01xx."""
+def formatted(source: Source, layouts: bool = False) -> str:
+    """The text as it is to be written: the same tree, with inferred `layouts` if asked for, every
+    comment. Raises `VmError` E01xx, with layouts whatever is wrong with a program."""
     tree = parse_text(source)
+    if layouts:
+        from vm.compiler.written_layouts import with_layouts
+
+        tree = with_layouts(tree)
     text = format_text(tree)
     again = Source(source.name, text)
     if parse_text(again) != tree or _comments(again) != _comments(source):
