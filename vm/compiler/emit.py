@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from vm.compiler import casts
 from vm.compiler.rewrite import is_per_thread
 from vm.errors import InternalError, Origin, VmError, fail
 from vm.isa import (
@@ -440,8 +441,13 @@ def _pick(e: _Emitter, i: lanes.Pick) -> Iterator[str]:
 def _dequantize(e: _Emitter, i: nvidia_packed.Dequantize) -> Iterator[str]:
     declaration, target = e.target(i)
     yield from declaration
+    source = i.x.type
+    found = casts.plan(source.dtype, i.dtype, i.slots, source.layout.slots, i.offset)
+    if found is not None:
+        yield f"vm_dequantize<{casts.template_arguments(found)}>({target}, {e.register(i.x)});"
+        return
     slots = ", ".join(map(str, i.slots))
-    yield f"vm_dequantize<{i.offset}, {slots}>({target}, {e.register(i.x)});"
+    yield f"vm_pick_and_cast<{i.offset}, {slots}>({target}, {e.register(i.x)});"
 
 
 @emits(lanes.SlotConstants)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from vm.isa.conversion import convert
 from vm.isa.instruction import Attribute, Instruction, Operand
 from vm.isa.lanes import require_layout
 from vm.isa.registers import given_layout
@@ -13,11 +14,12 @@ from vm.isa.types import RegisterType, Type
 
 
 class Dequantize(Instruction, opcode="nv.dequantize"):
-    """Slot k of the result is slot `slots[k]` of x as a float, less `offset`: exact.
+    """Slot k of the result is slot `slots[k]` of x, cast as `cast` does, less `offset`.
 
-    Small integers become floats by logic on words that hold several of them; in which order costs
-    least is that of the words, so that a packing may choose it. `layout` says what the slots of the
-    result stand for.
+    Numbers of few bits become floats by logic on words that hold several of them; in which order
+    costs least is that of the words, so that a packing may choose it. `layout` says what the slots
+    of the result stand for. An offset other than 0 is for integers, and the differences must be
+    exact.
     """
 
     x = Operand("register")
@@ -29,8 +31,17 @@ class Dequantize(Instruction, opcode="nv.dequantize"):
     def check(self) -> Type:
         source = require_layout(self, "x")
         kind = self.x.type.dtype
-        largest = max(abs(kind.min - self.offset), abs(kind.max - self.offset))
-        if not kind.is_integer or kind.bits > 8 or largest > 2 ** (self.dtype.mantissa_bits + 1):
+        if kind.bits > 8 or kind.kind == "bool" or not self.dtype.is_float:
+            raise self.refuse(
+                "E0205", f"from {kind.name} to {self.dtype.name}", "x", "here",
+                fix="from at most 8 bits to a float",
+            )  # fmt: skip
+        if kind.is_integer:
+            largest = max(abs(kind.min - self.offset), abs(kind.max - self.offset))
+            exact = largest <= 2 ** (self.dtype.mantissa_bits + 1)
+        else:
+            exact = self.offset == 0
+        if not exact:
             raise self.refuse(
                 "E0205", f"{kind.name} less {self.offset} is not exact in {self.dtype.name}", "x",
                 "here", fix="integers of at most 8 bits, and a small offset",
@@ -43,8 +54,11 @@ class Dequantize(Instruction, opcode="nv.dequantize"):
         return RegisterType(self.dtype, layout.shape, layout)
 
     def run(self, machine: Any) -> np.ndarray:
+        kind = self.x.type.dtype
         held = machine.value(self.x).reshape(-1)[self.x.type.layout.flat()][:, list(self.slots)]
+        floats = convert(held, kind, self.dtype)
         result = np.zeros(self.layout.size, self.dtype.array)
-        exact = held.astype(np.int32) - self.offset
-        result[self.layout.flat().reshape(-1)] = exact.reshape(-1)
+        if self.offset:
+            floats = floats - self.dtype.array.type(self.offset)
+        result[self.layout.flat().reshape(-1)] = floats.reshape(-1)
         return result.reshape(self.layout.shape)

@@ -1,63 +1,98 @@
-// Packed integers as floats, several of a word at once.
+// Packed numbers of few bits as f16 or bf16, several of a word at once.
 //
-//   vm_dequantize<Offset, Slots...>(target, source)   slot k of `target` becomes slot Slots[k] of
-//                                                     `source` less Offset: exact
+//   vm_dequantize<vm_groups<G...>, vm_results<R...>, Words, Steps...>(target, source)
 //
-// Eight nibbles of a word come out as four pairs of f16 in the order 0 4, 1 5, 2 6, 3 7 by one shift,
-// four logical and four half operations: below the exponent of 1024 a nibble n is 1024 + n or, four
-// bits further up, 1024 + 16 n. In any other order the slots are picked first.
+// runs a straight-line program on each group of `Words` words of the source: these words are its
+// values 0, 1, .., each step makes the next value, and values R.. are the words of the target. The steps
+// are written by vm/compiler/casts.py; each is one machine instruction.
+//
+//   vm_pick_and_cast<Offset, Slots...>(target, source)    the general path: slot k of `target` becomes
+//                                                         slot Slots[k] of `source` less Offset
 #pragma once
 
-// A whole number of at most 2048 as f16, twice in a word.
-constexpr unsigned vm_half_pair(int value) {
-  if (value == 0) return 0;
-  const unsigned sign = value < 0 ? 0x8000u : 0u;
-  const unsigned magnitude = (unsigned)(value < 0 ? -value : value);
-  unsigned exponent = 0;
-  while (magnitude >> (exponent + 1)) exponent++;
-  const unsigned mantissa = (exponent > 10 ? magnitude >> (exponent - 10)
-                                           : magnitude << (10 - exponent)) & 0x3ffu;
-  return (sign | (exponent + 15) << 10 | mantissa) * 0x10001u;
-}
+template <int...> struct vm_groups {};
+template <int...> struct vm_results {};
 
-template <bool Signed, int Offset>
-VM_FUNCTION void vm_nibbles_to_pairs(unsigned* pairs, unsigned word) {
-  constexpr int bias = Signed ? 8 : 0;
-  constexpr unsigned low = vm_half_pair(-(1024 + bias + Offset));
-  constexpr unsigned high = vm_half_pair(-(64 + bias + Offset));
-  if constexpr (Signed) word ^= 0x88888888u;
-  const unsigned upper = word >> 8;
-  pairs[0] = vm_pair_add<vm_f16>(vm_and_or(word, 0x000f000fu, 0x64006400u), low);
-  pairs[1] = vm_pair_fma<vm_f16>(vm_and_or(word, 0x00f000f0u, 0x64006400u), 0x2c002c00u, high);
-  pairs[2] = vm_pair_add<vm_f16>(vm_and_or(upper, 0x000f000fu, 0x64006400u), low);
-  pairs[3] = vm_pair_fma<vm_f16>(vm_and_or(upper, 0x00f000f0u, 0x64006400u), 0x2c002c00u, high);
-}
+// Operands of steps: an earlier value, or a word that is known.
+template <int Index> struct vm_at {
+  VM_FUNCTION unsigned of(const unsigned* values) { return values[Index]; }
+};
+template <unsigned Word> struct vm_word {
+  VM_FUNCTION unsigned of(const unsigned*) { return Word; }
+};
 
-// Whether the slots are, for each word of eight, 0 4 1 5 2 6 3 7 of some word of the source.
-template <int... Slots> constexpr bool vm_is_interleaved() {
-  constexpr int slots[] = {Slots...};
-  constexpr int count = sizeof...(Slots);
-  if (count % 8 != 0) return false;
-  for (int k = 0; k < count; k++) {
-    const int first = slots[k / 8 * 8];
-    if (first % 8 != 0 || slots[k] != first + k % 8 / 2 + 4 * (k % 2)) return false;
+template <int Table, class A, class B, class C> struct vm_step_logic {
+  VM_FUNCTION unsigned run(const unsigned* v) { return vm_lop3<Table>(A::of(v), B::of(v), C::of(v)); }
+};
+// To the right; to the left where the number is negative.
+template <int Bits, class A> struct vm_step_shift {
+  VM_FUNCTION unsigned run(const unsigned* v) {
+    return Bits < 0 ? A::of(v) << (-Bits & 31) : A::of(v) >> (Bits & 31);
   }
-  return true;
+};
+template <int Bits, class A> struct vm_step_arithmetic {
+  VM_FUNCTION unsigned run(const unsigned* v) { return (unsigned)((int)A::of(v) >> Bits); }
+};
+template <int Bits, class Low, class High> struct vm_step_funnel {
+  VM_FUNCTION unsigned run(const unsigned* v) { return vm_funnel(Low::of(v), High::of(v), Bits); }
+};
+// Unlike vm_byte_permute, a digit of 8 or more gives the sign of the byte that it names.
+template <class A, class B, class Selector> struct vm_step_permute {
+  VM_FUNCTION unsigned run(const unsigned* v) {
+    const unsigned a = A::of(v), b = B::of(v), selector = Selector::of(v);
+    unsigned result;
+#if VM_CUDA
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(selector));
+#else
+    result = 0;
+    const unsigned bytes = vm_byte_permute(a, b, selector & 0x7777u);
+    for (int i = 0; i < 4; i++) {
+      const unsigned byte = bytes >> (8 * i) & 0xff;
+      const bool sign = (selector >> (4 * i) & 8) != 0;
+      result |= (sign ? (byte >> 7) * 0xff : byte) << (8 * i);
+    }
+#endif
+    return result;
+  }
+};
+template <class T, class A, class B> struct vm_step_add {
+  VM_FUNCTION unsigned run(const unsigned* v) { return vm_pair_add<T>(A::of(v), B::of(v)); }
+};
+template <class T, class A, class B> struct vm_step_mul {
+  VM_FUNCTION unsigned run(const unsigned* v) { return vm_pair_mul<T>(A::of(v), B::of(v)); }
+};
+template <class T, class A, class B, class C> struct vm_step_fma {
+  VM_FUNCTION unsigned run(const unsigned* v) {
+    return vm_pair_fma<T>(A::of(v), B::of(v), C::of(v));
+  }
+};
+
+template <class Groups, class Results, int Words, class... Steps> struct vm_dequantizer;
+template <int... Groups, int... Results, int Words, class... Steps>
+struct vm_dequantizer<vm_groups<Groups...>, vm_results<Results...>, Words, Steps...> {
+  VM_FUNCTION void one(unsigned* target, const unsigned* source) {
+    unsigned values[Words + sizeof...(Steps)];
+    VM_UNROLL for (int i = 0; i < Words; i++) values[i] = source[i];
+    int next = Words, part = 0;
+    ((values[next] = Steps::run(values), next++), ...);
+    ((target[part++] = values[Results]), ...);
+  }
+  VM_FUNCTION void run(unsigned* target, const unsigned* source) {
+    int part = 0;
+    ((one(target + part, source + Groups * Words), part += (int)sizeof...(Results)), ...);
+  }
+};
+
+template <class Groups, class Results, int Words, class... Steps, class To, class From, int N, int M>
+VM_FUNCTION void vm_dequantize(vm_register<To, M>& target, const vm_register<From, N>& source) {
+  vm_dequantizer<Groups, Results, Words, Steps...>::run(target.words, source.words);
 }
 
-template <int Offset, int... Slots, class From, int N, int M>
-VM_FUNCTION void vm_dequantize(vm_register<vm_f16, M>& target, const vm_register<From, N>& source) {
-  static_assert(sizeof...(Slots) == M, "one source slot for each slot of the target");
-  if constexpr (From::bits == 4 && vm_is_interleaved<Slots...>()) {
-    constexpr int slots[] = {Slots...};
-    VM_UNROLL for (int i = 0; i < M / 8; i++)
-      vm_nibbles_to_pairs<From::kind == vm_kind_signed, Offset>(target.words + 4 * i,
-                                                                source.words[slots[8 * i] / 8]);
-  } else {
-    vm_register<From, M> picked;
-    vm_pick<Slots...>(picked, source);
-    vm_cast(target, picked);
-    if constexpr (Offset != 0)
-      vm_sub(target, target, vm_constant<vm_f16>(vm_half_pair(Offset) & 0xffffu));
-  }
+template <int Offset, int... Slots, class To, class From, int N, int M>
+VM_FUNCTION void vm_pick_and_cast(vm_register<To, M>& target, const vm_register<From, N>& source) {
+  vm_register<From, M> picked;
+  vm_pick<Slots...>(picked, source);
+  vm_cast(target, picked);
+  if constexpr (Offset != 0)
+    vm_sub(target, target, vm_constant<To>(vm_encode<To, vm_overflow_ieee>((float)Offset)));
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vm.compiler.casts import plan
 from vm.compiler.rules import Refused
 from vm.compiler.selection import Selection, slots_of
 from vm.compiler.targets.nvidia_rules import NVIDIA
@@ -16,9 +17,16 @@ from vm.isa.types import Immediate, RegisterType, Value
 
 rule = NVIDIA.rule
 
-# Pairs of dtypes that have a short way through words.
-PAIRS = {("u4", "f16"), ("i4", "f16")}
 LARGEST_OFFSET = 1023
+
+
+def _emit(s: Selection, name: str | None, **fields: Any) -> Value:
+    """The cast, where some rule of `casts` writes its steps."""
+    source, offset = fields["x"].type, fields.get("offset", 0)
+    slots = fields["slots"]
+    if plan(source.dtype, fields["dtype"], slots, source.layout.slots, offset) is None:
+        raise Refused(f"{source.dtype.name} to {fields['dtype'].name} has no short way here")
+    return s.emit(Dequantize, None, name, **fields)
 
 
 @rule(Cast)
@@ -27,13 +35,13 @@ def cast_words_of_integers(s: Selection, i: Cast) -> Value:
     x, result = s.operand(i.x), i.result.type
     if not isinstance(result, RegisterType) or i.result.mutable:
         raise Refused("the result is a scalar or a variable")
-    if (x.type.dtype.name, i.dtype.name) not in PAIRS:
-        raise Refused(f"{x.type.dtype.name} to {i.dtype.name} has no short way")
+    if i.rounding != "nearest_even":
+        raise Refused("rounded otherwise than to nearest")
     made = s.facts.definitions.get(x)
     slots = tuple(range(x.type.layout.slots))
     if isinstance(made, Pick):
         x, slots = made.x, made.slots
-    return s.emit(Dequantize, None, i.result.name, x=x, dtype=i.dtype, slots=slots,
+    return _emit(s, i.result.name, x=x, dtype=i.dtype, slots=slots,
                   layout=result.layout)  # fmt: skip
 
 
@@ -53,7 +61,7 @@ def subtract_in_the_cast(s: Selection, i: Subtract) -> Value:
     offset = cast.offset + i.y.value
     if not float(offset).is_integer() or abs(offset) > LARGEST_OFFSET:
         raise Refused(f"{offset} is not a small whole number")
-    return s.emit(Dequantize, None, i.result.name, x=cast.x, dtype=cast.dtype, slots=cast.slots,
+    return _emit(s, i.result.name, x=cast.x, dtype=cast.dtype, slots=cast.slots,
                   layout=cast.layout, offset=int(offset))  # fmt: skip
 
 
@@ -67,6 +75,6 @@ def permute_in_the_cast(s: Selection, i: Relayout) -> Value:
     order = slots_of(x.type.layout, i.layout.table())
     if order is None:
         raise Refused("threads exchange elements")
-    return s.emit(Dequantize, None, i.result.name, x=cast.x, dtype=cast.dtype,
+    return _emit(s, i.result.name, x=cast.x, dtype=cast.dtype,
                   slots=tuple(cast.slots[slot] for slot in order), layout=i.layout,
                   offset=cast.offset)  # fmt: skip
