@@ -11,6 +11,9 @@ import linecache
 from dataclasses import dataclass, field
 from pathlib import Path
 
+LONGEST_LINE = 200
+"""Characters of a line that a diagnostic shows."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -90,12 +93,12 @@ class Diagnostic:
             if index == 0 or origin.file != previous_file:
                 lines += [f"{' ' * width}{arrow} {origin}", gutter]
             previous_file = origin.file
-            text = origin.text_line()
-            shown = text.replace("\t", " ")
-            end = origin.end_column if origin.end_line == origin.line else len(shown) + 1
-            mark = ("^" if index == 0 else "-") * max(1, end - origin.column)
+            text = origin.text_line().replace("\t", " ")
+            end = origin.end_column if origin.end_line == origin.line else len(text) + 1
+            shown, start, end = _around(text, origin.column, end)
+            mark = ("^" if index == 0 else "-") * max(1, end - start)
             lines.append(f"{origin.line:>{width}} | {shown}")
-            lines.append(f"{gutter} {' ' * (origin.column - 1)}{mark} {label.text}".rstrip())
+            lines.append(f"{gutter} {' ' * (start - 1)}{mark} {label.text}".rstrip())
         lines += [f"{' ' * width} = {note}" for note in self.notes]
         if self.fix:
             lines.append(f"{' ' * width} = fix: {self.fix}")
@@ -121,6 +124,17 @@ class Diagnostic:
             "notes": list(self.notes),
             "fix": self.fix,
         }
+
+
+def _around(text: str, start: int, end: int) -> tuple[str, int, int]:
+    """What to show of a line of which columns `start` to `end` matter, and where they are in it."""
+    if len(text) <= LONGEST_LINE:
+        return text, start, end
+    first = max(0, min(start - 1 - LONGEST_LINE // 4, len(text) - LONGEST_LINE))
+    last = first + LONGEST_LINE
+    before, behind = "…" if first else "", "…" if last < len(text) else ""
+    moved = first - len(before)
+    return f"{before}{text[first:last]}{behind}", start - moved, min(end, last + 1) - moved
 
 
 class VmError(Exception):
@@ -160,8 +174,9 @@ def fail(
 
 
 def read_source(path: str | Path) -> Source:
-    """The file as a `Source`; raises `VmError` E0801 where it cannot be read as UTF-8 text."""
+    """The file as a `Source`; raises `VmError` E0801 where it cannot be read as UTF-8 text, which
+    may begin with a byte order mark."""
     try:
-        return Source(str(path), Path(path).read_text(encoding="utf-8"))
+        return Source(str(path), Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise fail("E0801", f"cannot read {path}: {error}", None) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,53 @@ def test_results_without_a_shape_are_refused(extent, vm, tmp_path):
         outcome = vm(command, path)
         assert outcome.status == 1
         assert re.search(r"error\[E0(303|203)\]", outcome.errors)
+
+
+@pytest.mark.parametrize(
+    ("constant", "code"),
+    [
+        ("const A = A", "E0202"),
+        ("const A = 1 / 0", "E0204"),
+        ("const A = sqrt(4.0)", "E0203"),
+        ("layout l = spatial(0)", "E0301"),
+        ("layout l = nothing(3)", "E0201"),
+    ],
+)
+def test_constants_that_no_program_uses_are_checked(constant, code, tmp_path):
+    path = tmp_path / "constants.vm"
+    path.write_text(f"vm 1\n{constant}\nprogram p() grid (1) threads 64 {{ synchronize() }}\n")
+    (found,) = diagnose(path)
+    assert (found.code, found.origin.line) == (code, 2)
+
+
+def test_a_layout_may_be_for_the_warps_of_a_group_alone(tmp_path):
+    path = tmp_path / "group.vm"
+    path.write_text(
+        "vm 1\nlayout l = dot_layout(16, 8, 16, f16).a\nprogram p() grid (1) threads 128 {\n"
+        "  group g(warps=1) { x = fill(0.0, f16, [16, 16]); print(relayout(x, l)) }\n}\n"
+    )
+    assert diagnose(path) == []
+
+
+@pytest.mark.parametrize("version", ["2", "0x1", "01", "9" * 5000])
+def test_other_versions(version, tmp_path):
+    path = tmp_path / "version.vm"
+    path.write_text(f"vm {version}\n")
+    (found,) = diagnose(path)
+    assert found.code == "E0103"
+
+
+def test_a_long_line_is_shown_around_the_fault(tmp_path):
+    path = tmp_path / "long.vm"
+    path.write_text(f"vm 1\nconst A = [{'1, ' * 5000} strange, {'1, ' * 5000}1]\n")
+    (found,) = diagnose(path)
+    shown = found.render().splitlines()
+    line, marks = next((a, b) for a, b in pairwise(shown) if "^" in b)
+    assert len(line) < 220
+    assert line[marks.index("^") : marks.rindex("^") + 1] == "strange"
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path):
+    path = tmp_path / "mark.vm"
+    path.write_bytes(b"\xef\xbb\xbfvm 1\n")
+    assert diagnose(path) == []

@@ -157,16 +157,15 @@ class _Build(Transformer_NonRecursive):
 
     @v_args(meta=True)
     def version(self, meta, parts):
-        number = int(parts[0])
-        if number != LANGUAGE_VERSION:
+        if str(parts[0]) != str(LANGUAGE_VERSION):
             raise fail(
                 "E0103",
-                f"this file is written in version {number} of the language",
+                f"this file is written in version {parts[0]:.20} of the language",
                 self.origin(meta),
                 f"version {LANGUAGE_VERSION} is the one this machine knows",
-                fix=f"write `vm {LANGUAGE_VERSION}`, or use a machine that knows version {number}",
+                fix=f"write `vm {LANGUAGE_VERSION}`, or use a machine that knows that version",
             )
-        return number
+        return LANGUAGE_VERSION
 
     @v_args(meta=True)
     def constant(self, meta, parts):
@@ -554,6 +553,7 @@ def _malformed_character(source: Source, error: UnexpectedCharacters) -> VmError
         source.name, error.line, error.column, error.line, error.column + 1, source
     )
     character = source.text[error.pos_in_stream]
+    shown = f"`{character}`" if character.isprintable() else f"the character U+{ord(character):04X}"
     hints = {
         "'": 'strings are written "like this"',
         "!": "write `not x`, or `a != b`",
@@ -563,10 +563,10 @@ def _malformed_character(source: Source, error: UnexpectedCharacters) -> VmError
     }
     return fail(
         "E0101",
-        f"`{character}` cannot stand here",
+        f"{shown} cannot stand here",
         origin,
         "unexpected character",
-        fix=hints.get(character, _expected(error.allowed)),
+        fix=hints.get(character, "remove it"),
     )
 
 
@@ -603,7 +603,8 @@ _SHOWN = {
     "INT": "a number", "FLOAT": "a number", "STRING": "a string", "QUOTATION": "a quoted text",
     "_SEPARATOR": "a new line",
     "SIGN": "`+` or `-`", "FACTOR": "`*`, `/` or `%`", "$END": "the end", "__ANON_0": "`:=`",
-    "RANGE": "`+:`", "CONSTANT_KIND": "`const`, `layout`", "TRUTH": "`true` or `false`",
+    "RANGE": "`+:`", "_RANGE_WORD": "`range`",
+    "CONSTANT_KIND": "`const`, `layout`", "TRUTH": "`true` or `false`",
     "COMPARE": "a comparison", "BITS_OR": "`|`", "BITS_XOR": "`^`", "BITS_AND": "`&`",
     "SHIFT": "`<<` or `>>`", "TILDE": "`~`", "JUMP": "`break` or `continue`",
 }  # fmt: skip

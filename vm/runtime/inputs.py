@@ -294,10 +294,13 @@ def fit_dtype(tensor: Tensor, wanted: DType, what: str) -> Tensor:
     values = tensor.values()
     exact = not given.is_float
     if given.is_float and (wanted.kind != "float" or wanted.bits < 16):
+        names, zero_point = ("Q, S, Z", ", zero_point=true") if wanted.kind == "unsigned" else (
+            "Q, S", ""
+        )  # fmt: skip
         raise fail(
             "E0807", f"{what} is {given.name}, the case wants {wanted.name}", None,
-            fix=f"quantize it in the case: `Q, S = quantize(W, {wanted.name}, group_size=128)`, W "
-            "being an input of f32",
+            fix=f"quantize it in the case: `{names} = quantize(W, {wanted.name}, group_size=128"
+            f"{zero_point})`, W being an input of f32",
         )  # fmt: skip
     fitted = Tensor.from_values(wanted, values)
     with np.errstate(all="ignore"):
