@@ -450,11 +450,12 @@ def random_arguments(kernel: Kernel, seed: int) -> dict[str, Any]:
         type_ = parameter.type
         if isinstance(type_, GlobalType):
             extents = tuple(e if isinstance(e, int) else sizes[e.text] for e in type_.shape)
-            values[parameter.name] = _tensor(type_.dtype, extents, choices)
+            values[parameter.name] = random_tensor(type_.dtype, extents, choices)
     return values
 
 
-def _tensor(kind: DType, shape: tuple[int, ...], choices: np.random.Generator) -> Tensor:
+def random_tensor(kind: DType, shape: tuple[int, ...], choices: np.random.Generator) -> Tensor:
+    """Small numbers that floats hold exactly, or any codes of narrow integers."""
     if kind.is_float:
         return Tensor.from_values(kind, choices.integers(-16, 17, shape) / 4.0)
     low, high = max(kind.min, -100), min(kind.max, 100)
