@@ -320,6 +320,19 @@ class GlobalAccess:
                 terms.append(writer.compute(Multiply, pitch, constant))
         return writer.spread(writer.add(*terms)), plus
 
+    def place(self) -> Any:
+        """Bytes (i64, a scalar) from the beginning of the tensor to a tile of one element, which
+        begins at a whole byte."""
+        writer = self.writer
+        terms: list[Any] = [Immediate(0, I64)]
+        for offset, pitch in zip(self.tile.offsets, self.pitches, strict=True):
+            if pitch is None:
+                bits = writer.compute(Multiply, self._wide(offset), self.bits)
+                terms.append(writer.compute(ShiftRight, bits, 3))
+            else:
+                terms.append(writer.compute(Multiply, self._wide(offset), pitch))
+        return writer.add(*terms)
+
     def bit_offset(self, vector: Vector) -> Any:
         """Bits (i64 per thread) from the beginning of the tensor, for packed elements."""
         writer = self.writer
@@ -358,6 +371,7 @@ class SharedAccess:
     writer: AddressWriter
     tile: Tile
     layout: RegisterLayout
+    base_address: Any = None  # where the tensor begins; as it was planned where none is given
 
     def __post_init__(self) -> None:
         type_ = self.tile.base.type
@@ -375,11 +389,16 @@ class SharedAccess:
                 terms.append(self.writer.multiply(offset, stride))
                 memory = memory.slice(axis, 0, extent)
         self.memory = memory
-        self.base_address = self.writer.shared_address(self.tile.base)
+        if self.base_address is None:
+            self.base_address = self.writer.shared_address(self.tile.base)
         self.moved = self.writer.add(Immediate(0, INDEX), *terms)
-        self.table = memory.addresses(self.layout)
         swizzle = memory.swizzling
         self.period = swizzle.period if swizzle is not None else 1
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """Element offsets in the tile: [threads, slots]."""
+        return self.memory.addresses(self.layout)
 
     @cached_property
     def movable(self) -> bool:
@@ -427,12 +446,12 @@ class SharedAccess:
         for every thread) says what they come to, from which the split is found and proved."""
         writer = self.writer
         if not self.movable:
-            return [self._general(parts, constant) for constant in constants]
+            return [self.general(parts, constant) for constant in constants]
         origin = tuple(0 for _ in parts)
         first = table[:, :1] ^ 0
         zero = constants[0] if constants[0] == origin else None
         if zero is None:
-            return [self._general(parts, constant) for constant in constants]
+            return [self.general(parts, constant) for constant in constants]
         varying = int(np.bitwise_or.reduce(first[:, 0]))
         base = self._swizzled(parts, origin)
         result: list[tuple[Any, int]] = []
@@ -446,10 +465,10 @@ class SharedAccess:
                 mixed = writer.compute(BitXor, base, turned)
                 result.append((self._bytes(mixed), added * self.bits // 8))
             else:
-                result.append(self._general(parts, constant))
+                result.append(self.general(parts, constant))
         return result
 
-    def _general(self, parts: list[Any], constant: tuple[int, ...]) -> tuple[Any, int]:
+    def general(self, parts: list[Any], constant: tuple[int, ...]) -> tuple[Any, int]:
         """The address computed from the whole index."""
         if self.movable:
             return self._bytes(self._swizzled(parts, constant)), 0

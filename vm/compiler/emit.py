@@ -39,7 +39,8 @@ _PLAIN = {
     "bool": "bool",
 }  # fmt: skip
 # Scalar parameters that are floats: the C++ type, and the function that gives its bits.
-_FLOATS = {"f16": ("unsigned short", ""), "f32": ("float", "vm_word_of"),
+_FLOATS = {"f16": ("unsigned short", ""), "bf16": ("unsigned short", ""),
+           "f32": ("float", "vm_word_of"),
            "f64": ("double", "vm_words_of")}  # fmt: skip
 # Ids of named barriers from the last down belong to the compiler: one for each group.
 _LAST_BARRIER = 15
@@ -264,7 +265,8 @@ def literal(operand: Immediate) -> str:
 def constant(operand: Immediate) -> str:
     """A register of one element."""
     dtype = operand.dtype
-    code = int(np.asarray(dtype.encode(np.asarray(operand.value, dtype.array))))
+    mode = "ieee" if dtype.kind == "float" else "saturate"
+    code = int(np.asarray(dtype.encode(np.float64(operand.value), mode)))
     return f"vm_constant<{tag(dtype)}>(0x{code:x})"
 
 
@@ -475,8 +477,10 @@ def _if(e: _Emitter, i: control.If) -> Iterator[str]:
 
 @emits(control.For)
 def _for(e: _Emitter, i: control.For) -> Iterator[str]:
-    start, stop, step = (e.plain(o) for o in (i.start, i.stop, i.step))
     name, kind = e.name(i.variable), _PLAIN[i.variable.type.dtype.name]
+    start = e.plain(i.start)
+    stop, step = (_bound(e, o, f"{name}_{what}", kind) for o, what in
+                  ((i.stop, "stop"), (i.step, "step")))  # fmt: skip
     if i.unroll == control.FULL:
         e.lines.append(f"{e.indent}VM_UNROLL")
     elif isinstance(i.unroll, int):
@@ -488,6 +492,14 @@ def _for(e: _Emitter, i: control.For) -> Iterator[str]:
     e.lines.append(f"{e.indent}for ({kind} {name} = {start}; {goes_on}; {name} += {step}) {{")
     e.nested(i.body)
     yield "}"
+
+
+def _bound(e: _Emitter, operand: Any, name: str, kind: str) -> str:
+    """A bound of a loop: what a variable held at its beginning, whatever it is assigned inside."""
+    if not isinstance(operand, Value) or not operand.mutable:
+        return e.plain(operand)
+    e.lines.append(f"{e.indent}const {kind} {name} = {e.plain(operand)};")
+    return name
 
 
 @emits(control.While)
@@ -507,8 +519,30 @@ def _group(e: _Emitter, i: control.Group) -> Iterator[str]:
         e.next_barrier -= i.copies
     low = f"VM_THREAD >= {first} && " if first else ""
     e.lines.append(f"{e.indent}if ({low}VM_THREAD < {last}) {{  // group {i.name}")
+    # A group has its own copies of the variables around it: what it assigns is lost at its end.
+    outer = dict(e.names)
+    for variable in _assigned_from_outside(i):
+        held = e.name(variable)
+        e.names[variable] = f"{held}_{i.name}"
+        e.lines.append(f"{e.indent}  {e.declare(variable)} = {held};")
     e.nested(i.body)
+    for variable, name in outer.items():
+        e.names[variable] = name
     yield "}"
+    if any(isinstance(each, sync.Exit) for each in control.walk(i.body)):
+        yield f"{_end_of_group(e, i.name)}:;"
+
+
+def _assigned_from_outside(group: control.Group) -> list[Value]:
+    """The variables declared outside a group that it assigns, in order."""
+    inside = list(control.walk(group.body))
+    own = {each.variable for each in inside if isinstance(each, control.Declare)}
+    assigned = (v for each in inside for v in each.results if v.mutable and v not in own)
+    return list(dict.fromkeys(assigned))
+
+
+def _end_of_group(e: _Emitter, name: str) -> str:
+    return f"end_of_group_{list(e.groups).index(name)}"
 
 
 @emits(control.Declare)
@@ -523,7 +557,8 @@ def _jump(e: _Emitter, i: control.Jump) -> Iterator[str]:
 
 @emits(sync.Exit)
 def _exit(e: _Emitter, i: sync.Exit) -> Iterator[str]:
-    yield "return;"
+    group = i.scope.group
+    yield "return;" if group is None else f"goto {_end_of_group(e, group)};"
 
 
 # --- blocks and barriers ---
@@ -587,9 +622,10 @@ def _global_view(e: _Emitter, i: memory.GlobalView) -> Iterator[str]:
     base, value = e.name(i.base.base), i.result
     const = "const " if not value.type.is_written else ""
     offset = "0" if i.offset is None else e.plain(i.offset)
+    behind = "" if i.byte_offset is None else f" + {e.plain(i.byte_offset)}"
     yield (
         f"{const}unsigned char* const {e.name(value)} = "
-        f"{base} + (long long){offset} * {i.dtype.bits} / 8;"
+        f"{base} + (long long){offset} * {i.dtype.bits} / 8{behind};"
     )
 
 

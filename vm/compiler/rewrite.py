@@ -20,7 +20,7 @@ from vm.isa.elementwise import Elementwise, wrap
 from vm.isa.instruction import INSTRUCTIONS, Instruction, Operand, Scope
 from vm.isa.kernel import Kernel
 from vm.isa.registers import Cast
-from vm.isa.types import Immediate, RegisterType, ScalarType, Tile, Type, Value
+from vm.isa.types import GlobalType, Immediate, RegisterType, ScalarType, Tile, Type, Value
 from vm.layouts import spatial
 
 
@@ -109,10 +109,18 @@ class Rewriter:
         """The copy of a value that is bound here: the variable itself where it is one already."""
         if value.mutable and value in self.values:
             return self.values[value]
-        made = Value(value.name, self.result_type(value), value.origin, value.mutable)
+        type_ = self.result_type(value)
+        if isinstance(type_, GlobalType):
+            # The extents of a view may be scalars of the program, which have copies of their own.
+            type_ = replace(type_, shape=tuple(self._extent(e) for e in type_.shape))
+        made = Value(value.name, type_, value.origin, value.mutable)
         self.values[value] = made
         self._depth[made] = len(self._blocks) - 1
         return made
+
+    def _extent(self, extent: Any) -> Any:
+        copied = self.operand(extent) if isinstance(extent, Value) else extent
+        return copied.value if isinstance(copied, Immediate) else copied
 
     def copy(self, instruction: Instruction) -> Instruction:
         """Appends a copy of the instruction with the copied operands, blocks included."""

@@ -22,13 +22,15 @@ class Refused(Exception):
 class Rule:
     """`kinds` are the instructions it is for; `name` is what `vm explain --selection` shows.
 
-    Of the rules for an instruction those of lower `rank` are asked first.
+    Of the rules for an instruction those of lower `rank` are asked first. Members of the family
+    below `capability` do not have what it writes.
     """
 
     name: str
     kinds: tuple[type[Instruction], ...]
     expand: Callable[[Any, Any], Any]
     rank: int = 1
+    capability: int = 0
 
     @property
     def meaning(self) -> str:
@@ -72,11 +74,13 @@ class RuleSet:
         """Whether the family can never do an instruction."""
         return any(each.when is None and issubclass(kind, each.kinds) for each in self.lacking)
 
-    def rule(self, *kinds: type[Instruction], rank: int = 1) -> Callable:
+    def rule(
+        self, *kinds: type[Instruction], rank: int = 1, capability: int = 0
+    ) -> Callable:
         """Registers the decorated function as a rule for instructions of these kinds."""
 
         def register(function: Callable) -> Callable:
-            self.rules.append(Rule(function.__name__, kinds, function, rank))
+            self.rules.append(Rule(function.__name__, kinds, function, rank, capability))
             return function
 
         return register

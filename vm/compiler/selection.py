@@ -24,7 +24,7 @@ from vm.isa.debugging import Assert, Print
 from vm.isa.elementwise import Elementwise, Less
 from vm.isa.instruction import Instruction, Operand
 from vm.isa.kernel import Kernel
-from vm.isa.lanes import Pick, Spread, ThreadIndex, Undefined
+from vm.isa.lanes import Pick, SlotConstants, Spread, ThreadIndex, Undefined, Uniform
 from vm.isa.memory import GlobalView, SharedAllocate
 from vm.isa.registers import Cast, Fill, View
 from vm.isa.synchronization import (
@@ -37,7 +37,7 @@ from vm.isa.synchronization import (
     GroupIndex,
     Synchronize,
 )
-from vm.isa.types import Immediate, RegisterType, Type, Value
+from vm.isa.types import INDEX, Immediate, RegisterType, Type, Value
 from vm.layouts import RegisterLayout
 
 # What every target does as it stands: slot by slot, or once for the group.
@@ -45,7 +45,7 @@ SLOTWISE = (Elementwise, Cast)
 UNCHANGED = (
     View, Fill, control.Control, control.Copy, Synchronize, Barrier, BlockIndex, GridSize,
     GroupIndex, GridLaunchDependents, GridWait, Exit, CommitAsync, WaitAsync, Print, Assert,
-    SharedAllocate, GlobalView, Pick, Spread, ThreadIndex, Undefined,
+    SharedAllocate, GlobalView, Pick, SlotConstants, Spread, ThreadIndex, Undefined, Uniform,
 )  # fmt: skip
 
 
@@ -125,6 +125,9 @@ class Selection(AddressWriter):
     def rewrite(self, instruction: Instruction) -> None:
         refused: list[tuple[str, str]] = []
         for rule in self.target.rules.of(type(instruction)):
+            if self.target.capability < rule.capability:
+                refused.append((rule.name, f"it needs a capability of {rule.capability}"))
+                continue
             try:
                 result = rule.expand(self, instruction)
             except Refused as reason:
@@ -237,11 +240,17 @@ class Selection(AddressWriter):
         """Whether an instruction of the program reads the value."""
         return value in self.read
 
-    def scratch(self, count: int) -> int:
-        """The address of `count` bytes of shared memory of the compiler's own."""
+    def scratch(self, count: int) -> Any:
+        """The address of `count` bytes of shared memory of the compiler's own; each copy of a group
+        has bytes of its own."""
         address = -(-self.shared_bytes // 128) * 128
-        self.shared_bytes = address + count
-        return address
+        stride = -(-count // 128) * 128
+        copies = self.scope.copies
+        self.shared_bytes = address + stride * copies
+        if copies == 1:
+            return Immediate(address, INDEX)
+        index = self.emit(GroupIndex)
+        return self.add(self.multiply(index, stride), Immediate(address, INDEX))
 
 
 def slots_of(source: RegisterLayout, index: np.ndarray) -> tuple[int, ...] | None:

@@ -85,6 +85,12 @@ class SharedAllocate(Instruction, opcode="shared_alloc"):
     address = Attribute("integer", None)
 
     def check(self) -> Type:
+        if self.scope.copies > 1:
+            raise self.refuse(
+                "E0403", "a group in copies cannot allocate: each copy would need its own", None,
+                "in a group with copies",
+                fix="allocate before the groups, with a dimension for group_index()",
+            )  # fmt: skip
         if self.layout is not None and tuple(self.layout.shape) != self.shape:
             raise self.refuse(
                 "E0304", f"a layout of {list(self.layout.shape)} for a tensor of "
@@ -99,13 +105,15 @@ class SharedAllocate(Instruction, opcode="shared_alloc"):
 class GlobalView(Instruction, opcode="global_view"):
     """Part of a global tensor's memory, seen with another dtype and shape.
 
-    It begins `offset` elements (of its own dtype) behind the beginning of `base` and is row-major
-    unless `strides` are given. It may not reach outside the buffer of `base`.
+    It begins `offset` elements (of its own dtype) and `byte_offset` bytes behind the beginning of
+    `base` and is row-major unless `strides` are given. It may not reach outside the buffer of
+    `base`.
     """
 
     base = Operand("global")
     dtype = Attribute("dtype")
     offset = Operand("scalar", optional=True)
+    byte_offset = Operand("scalar", optional=True)
     strides = Attribute("shape", None)
     extents = Operand("scalar", repeated=True)
 

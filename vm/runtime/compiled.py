@@ -20,8 +20,9 @@ from vm.compiler.facts import ALIGNED, NONE, VARIANT_BYTES
 from vm.compiler.pipeline import Emitted, compile_source
 from vm.compiler.pipeline import target as find_target
 from vm.compiler.registers import check_registers
-from vm.errors import fail
+from vm.errors import VmError, fail
 from vm.isa import syntax
+from vm.isa.dtypes import dtype
 from vm.isa.kernel import Kernel
 from vm.isa.program import Program
 from vm.isa.static import Environment, evaluate
@@ -34,8 +35,9 @@ from vm.runtime.manifest import Manifest
 from vm.runtime.reference import Report
 from vm.runtime.reference_arguments import Arguments, bind
 
-EMULATED_TARGET = "sm_80"
-"""Where none is named the emulator runs what every NVIDIA GPU from this one on understands."""
+EMULATED_TARGETS = ("sm_80", "sm_90a")
+"""Where none is named the emulator runs the text for the first of these that can do the program:
+what every NVIDIA GPU from that one on understands."""
 
 
 def variant_for(kernel: Kernel, tensors: Mapping[str, Tensor]) -> str:
@@ -61,19 +63,33 @@ def emitted(kernel: Kernel, target_name: str, variant: str) -> Emitted:
     return compile_source(kernel, find_target(target_name), variant)
 
 
+def emulated(kernel: Kernel, variant: str) -> Emitted:
+    """The C++ of a kernel for the first of EMULATED_TARGETS that can do it; raises what the last
+    has to say where none can."""
+    *others, last = EMULATED_TARGETS
+    for name in others:
+        try:
+            return emitted(kernel, name, variant)
+        except VmError as error:
+            if error.code != "E0901":
+                raise
+    return emitted(kernel, last, variant)
+
+
 def run_on_emulator(
     kernel: Kernel,
     arguments: Mapping[str, Any],
     *,
-    target_name: str = EMULATED_TARGET,
+    target_name: str | None = None,
     output: Callable[[str], None] = print,
     order: str = "forward",
     address_sanitizer: bool = False,
 ) -> Report:
-    """Runs the C++ that is emitted for a target on the host; the arguments are those of
-    `reference.run`."""
+    """Runs the C++ that is emitted for a target (see `emulated` where none is named) on the host;
+    the arguments are those of `reference.run`."""
     bound = bind(kernel, arguments, checks=False)
-    made = emitted(kernel, target_name, variant_for(kernel, bound.tensors))
+    variant = variant_for(kernel, bound.tensors)
+    made = emitted(kernel, target_name, variant) if target_name else emulated(kernel, variant)
     options = emulator.HostOptions(
         warp_width=kernel.warp_width, address_sanitizer=address_sanitizer
     )
@@ -96,11 +112,12 @@ def _host_arguments(made: Emitted, bound: Arguments) -> list[Any]:
     arrays = [bound.tensors[p.name].storage for p in manifest.pointers]
     sizes = [bound.sizes[size.value] for size in manifest.sizes]
     scalars = [
-        # C++ on the host has no f16: its bits are handed over.
-        np.float16(bound.sizes[s.name]).view(np.uint16).item() if s.dtype == "f16"
+        # C++ on the host has no floats of 16 bits: their bits are handed over.
+        int(dtype(s.dtype).encode(np.float64(bound.sizes[s.name])))
+        if s.dtype in ("f16", "bf16")
         else bound.sizes[s.name]
         for s in manifest.scalars
-    ]  # fmt: skip
+    ]
     return [*arrays, *sizes, *scalars]
 
 

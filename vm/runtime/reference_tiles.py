@@ -168,6 +168,8 @@ class TileAccesses:
         shape = tuple(self.actor.value(extent) for extent in instruction.extents)
         offset = 0 if instruction.offset is None else self.actor.value(instruction.offset)
         start = base.start + offset * dtype.bits
+        if instruction.byte_offset is not None:
+            start += 8 * self.actor.value(instruction.byte_offset)
         for position, stride in zip(tile.offsets, base.strides, strict=True):
             start += self.actor.value(position) * stride
         strides = row_major_strides(shape, dtype)

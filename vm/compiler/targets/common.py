@@ -8,10 +8,10 @@ from vm.compiler.addresses import slot_index
 from vm.compiler.rules import Refused, RuleSet
 from vm.compiler.selection import Selection
 from vm.isa import control
-from vm.isa.elementwise import Add
+from vm.isa.elementwise import ARITHMETIC, Add
 from vm.isa.lanes import Pick, SlotConstants, Uniform
-from vm.isa.registers import Broadcast, Fill, Iota, Item, Relayout, Repeat, Reshape, Transpose
-from vm.isa.types import Value
+from vm.isa.registers import Broadcast, Cast, Fill, Iota, Item, Relayout, Repeat, Reshape, Transpose
+from vm.isa.types import INDEX, Value
 from vm.layouts import spatial
 
 COMMON = RuleSet("common")
@@ -23,11 +23,14 @@ def positions_of_threads_and_slots(s: Selection, i: Iota) -> Value:
     """The thread's part of the position, the same in all slots, plus the slot's part."""
     type_ = s.result_type(i.result)
     layout = type_.layout
-    part = s.convert(s.thread_index(layout, s.thread())[i.axis], type_.dtype)
+    # Types that only store are counted in i32 and cast.
+    kind = type_.dtype if type_.dtype.name in ARITHMETIC else INDEX
+    part = s.convert(s.thread_index(layout, s.thread())[i.axis], kind)
     base = s.emit(Pick, x=s.spread(part), slots=(0,) * layout.slots, layout=layout)
     constants = s.emit(SlotConstants, values=tuple(int(v) for v in slot_index(layout)[:, i.axis]),
-                       dtype=type_.dtype, layout=layout)  # fmt: skip
-    return s.emit(Add, None, i.result.name, x=base, y=constants)
+                       dtype=kind, layout=layout)  # fmt: skip
+    counted = s.emit(Add, None, i.result.name, x=base, y=constants)
+    return counted if kind == type_.dtype else s.emit(Cast, x=counted, dtype=type_.dtype)
 
 
 @rule(Transpose)

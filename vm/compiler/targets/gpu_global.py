@@ -6,13 +6,33 @@ from vm.compiler.addresses import GlobalAccess, SharedAccess, Vector
 from vm.compiler.rules import Refused
 from vm.compiler.selection import Selection
 from vm.compiler.targets.common import COMMON
+from vm.isa.dtypes import DType
 from vm.isa.lanes import Uniform
-from vm.isa.memory import Load, LoadScalar, Store
+from vm.isa.memory import GlobalView, Load, LoadScalar, Store
 from vm.isa.registers import Fill
-from vm.isa.types import RegisterType, Value
+from vm.isa.types import Immediate, RegisterType, Tile, Value, whole_tile
 from vm.layouts import RegisterLayout, default_layout, spatial
 
 rule = COMMON.rule
+
+
+@rule(GlobalView)
+def view_from_a_tile(s: Selection, i: GlobalView) -> Value:
+    """The place of the tile within its tensor becomes a number of bytes."""
+    tile = s.operand(i.base)
+    placed = [o for o in tile.offsets if not isinstance(o, Immediate) or o.value]
+    if not placed:
+        raise Refused("the view begins with its tensor")
+    scalar = RegisterLayout((), (), (-i.scope.threads,), ())
+    corner = Tile(tile.base, tile.offsets, (None,) * len(tile.offsets), tile.origin)
+    begin = GlobalAccess(s, corner, scalar, True).place()
+    if i.byte_offset is not None:
+        begin = s.add(begin, s.operand(i.byte_offset))
+    return s.emit(
+        GlobalView, None, i.result.name, base=whole_tile(tile.base, tile.origin), dtype=i.dtype,
+        offset=s.operand(i.offset), byte_offset=begin, strides=i.strides,
+        extents=s.operand(i.extents),
+    )  # fmt: skip
 
 
 @rule(Load)
@@ -27,6 +47,12 @@ def load_global_vectors(s: Selection, i: Load) -> Value:
     s.make_undefined(variable)
     global_loads(s, access, variable)
     return variable
+
+
+def require_few_bits(kind: DType) -> None:
+    """Refuses elements that no word holds: those of 33 to 63 bits."""
+    if kind.bits > 32:
+        raise Refused(f"{kind.name} is wider than a word and fills no bytes")
 
 
 def global_loads(s: Selection, access: GlobalAccess, variable: Value) -> None:
@@ -44,6 +70,7 @@ def load_global_bits(s: Selection, i: Load) -> Value:
     """One element at a time, wherever in a byte it begins."""
     if i.source.base.type.space != "global":
         raise Refused("the tile is in shared memory")
+    require_few_bits(i.source.dtype)
     access = GlobalAccess(s, s.operand(i.source), i.result.type.layout, i.inside)
     variable = s.target_variable(i)
     s.make_undefined(variable)
@@ -79,6 +106,7 @@ def store_global_bits(s: Selection, i: Store) -> None:
     """One element at a time, leaving the other bits of its bytes alone."""
     if i.target.base.type.space != "global":
         raise Refused("the tile is in shared memory")
+    require_few_bits(i.target.dtype)
     value = as_tensor(s, i)
     access = GlobalAccess(s, s.operand(i.target), value.type.layout, i.inside)
     first = s.first_copy(value.type.layout, s.thread())

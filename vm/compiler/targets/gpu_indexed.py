@@ -12,7 +12,7 @@ from vm.compiler.rules import Refused
 from vm.compiler.selection import Selection, slots_of
 from vm.compiler.targets.common import COMMON
 from vm.compiler.targets.gpu_global import as_tensor
-from vm.compiler.targets.gpu_threads import from_first_thread
+from vm.compiler.targets.gpu_threads import exchange
 from vm.isa.elementwise import GreaterEqual, Less, ShiftRight
 from vm.isa.lanes import Pick, Uniform
 from vm.isa.memory import Atomic, Gather, Scatter
@@ -108,6 +108,68 @@ def gather_from_global(s: Selection, i: Gather) -> Value:
     return variable
 
 
+class _IndexedShared:
+    """A tile of shared memory, one of whose axes is indexed."""
+
+    def __init__(self, s: Selection, tile: Any, layout: RegisterLayout, indices: Value, axis: int):
+        self.s, self.axis = s, axis
+        self.access = SharedAccess(s, tile, layout)
+        self.bits = self.access.bits
+        if self.bits % 8:
+            raise Refused("elements do not fill bytes")
+        self.indexed = _Indexed(s, indices, axis, layout)
+        self.extent = tile.shape[axis]
+        self.parts = s.thread_index(layout, s.thread())
+
+    def at(self, slot: int, constant: np.ndarray) -> tuple[Any, int, Any]:
+        """(byte address, constant bytes to add, predicate) of a slot."""
+        found = self.indexed.of(slot)
+        parts, rest = list(self.parts), [int(v) for v in constant]
+        parts[self.axis], rest[self.axis] = found, 0
+        address, plus = self.access.general(parts, tuple(rest))
+        return address, plus, self.indexed.within(found, self.extent)
+
+
+@rule(Gather)
+def gather_from_shared(s: Selection, i: Gather) -> Value:
+    """One load for each element, at the index that the thread holds for it."""
+    if i.source.base.type.space != "shared":
+        raise Refused("the tile is in global memory")
+    layout = i.result.type.layout
+    access = _IndexedShared(s, s.operand(i.source), layout, s.operand(i.indices), i.axis)
+    variable = s.target_variable(i)
+    s.make_undefined(variable)
+    size = access.bits // 8
+    for slot, constant in enumerate(slot_index(layout)):
+        address, plus, predicate = access.at(slot, constant)
+        s.emit(s.machine.load_shared, into=variable, x=variable, address=address, plus=plus,
+               predicate=predicate, bytes=size, at=slot * size)  # fmt: skip
+    return variable
+
+
+@rule(Scatter)
+def scatter_to_shared(s: Selection, i: Scatter) -> None:
+    """One store, or atomic access, for each element at the index that the thread holds for it."""
+    if i.target.base.type.space != "shared":
+        raise Refused("the tile is in global memory")
+    value = s.operand(i.value)
+    layout = value.type.layout
+    access = _IndexedShared(s, s.operand(i.target), layout, s.operand(i.indices), i.axis)
+    if i.op != "store":
+        _require_atomic(value)
+    first = s.first_copy(layout, s.thread())
+    size = access.bits // 8
+    for slot, constant in enumerate(slot_index(layout)):
+        address, plus, predicate = access.at(slot, constant)
+        predicate = s.both(first, predicate)
+        if i.op == "store":
+            s.emit(s.machine.store_shared, address=address, x=value, plus=plus, bytes=size,
+                   predicate=predicate, at=slot * size)  # fmt: skip
+        else:
+            s.emit(s.machine.reduce_shared, address=address, x=value, plus=plus, slot=slot,
+                   op=i.op, predicate=predicate)  # fmt: skip
+
+
 @rule(Scatter)
 def scatter_to_global(s: Selection, i: Scatter) -> None:
     """One store, or atomic access, for each element at the index that the thread holds for it."""
@@ -186,8 +248,6 @@ def _operands(s: Selection, i: Atomic) -> tuple[Value, Value | None]:
     _require_atomic(value)
     if not s.is_used(i.result):
         return value, None
-    if value.type.layout.replication > 1 and i.target.shape:
-        raise Refused("several threads hold an element, and one of them sees what was there")
     return value, s.undefined(value.type, i.result.name)
 
 
@@ -200,11 +260,13 @@ def _tensor(s: Selection, i: Atomic) -> Value:
 
 
 def _result(s: Selection, i: Atomic, variable: Value | None) -> Any:
+    """What was there, in every thread that holds an element: only the first of them saw it."""
     if variable is None:
         return Immediate(0)
+    layout = variable.type.layout
+    if layout.replication > 1:
+        variable = exchange(s, variable, layout)
     if i.target.shape:
         return variable
-    # Every thread gets what the first one saw.
-    threads = i.scope.threads
-    mine = s.emit(Pick, x=from_first_thread(s, variable), slots=(0,), layout=spatial(threads))
+    mine = s.emit(Pick, x=variable, slots=(0,), layout=spatial(i.scope.threads))
     return s.emit(Uniform, x=mine)

@@ -9,15 +9,13 @@ from vm.compiler.selection import Selection
 from vm.compiler.targets.common import COMMON
 from vm.compiler.targets.gpu_shared import shared_stores
 from vm.isa.dtypes import dtype
-from vm.isa.elementwise import Add, And, Divide, Equal, Maximum, Minimum, Modulo, Or, Subtract
+from vm.isa.elementwise import Add, And, Divide, Maximum, Minimum, Modulo, Or, Subtract
 from vm.isa.instruction import Instruction
-from vm.isa.lanes import Pick, file_layout, words_of
-from vm.isa.memory import SharedAllocate
+from vm.isa.lanes import Pick, file_layout
 from vm.isa.registers import Cast, Reduce, Relayout, View
 from vm.isa.synchronization import Synchronize
-from vm.isa.types import INDEX, Immediate, RegisterType, Value, whole_tile
-from vm.layouts import RegisterLayout
-from vm.layouts.memory import shared
+from vm.isa.types import RegisterType, SharedType, Value, whole_tile
+from vm.layouts import Access, RegisterLayout, choose_swizzle
 
 rule = COMMON.rule
 
@@ -123,46 +121,33 @@ def _reduce_through_memory(
     return total
 
 
-def from_first_thread(s: Selection, x: Value) -> Value:
-    """What the first thread of the group holds, in every thread."""
-    size = words_of(x.type) * 4
-    address = s.scratch(size)
-    mine = s.spread(Immediate(address, INDEX))
-    first = s.compute(Equal, s.thread(), 0)
-    s.emit(Synchronize)
-    for at in range(0, size, 4):
-        s.emit(s.machine.store_shared, address=mine, x=x, predicate=first, at=at, plus=at)
-    s.emit(Synchronize)
-    result = s.undefined(x.type)
-    for at in range(0, size, 4):
-        s.emit(s.machine.load_shared, into=result, x=result, address=mine, at=at, plus=at)
-    return result
-
-
 @rule(Relayout, rank=2)
 def relayout_through_shared(s: Selection, i: Relayout) -> Value:
     """Written to shared memory by those who hold it and read by those who will."""
     x = s.operand(i.x)
-    kind, shape = x.type.dtype, x.type.shape
+    kind = x.type.dtype
     if kind.bits % 8:
         wide = "f16" if kind.is_float else "u8" if kind.kind == "unsigned" else "i8"
         widened = s.emit(Cast, x=x, dtype=dtype(wide))
-        moved = _through_shared(s, widened, i.layout, shape)
+        moved = exchange(s, widened, i.layout)
         return s.emit(Cast, x=moved, dtype=kind)
-    return _through_shared(s, x, i.layout, shape)
+    return exchange(s, x, i.layout)
 
 
-def _through_shared(s: Selection, x: Value, layout: RegisterLayout, shape: tuple) -> Value:
-    kind = x.type.dtype
-    memory = shared(*shape)
+def exchange(s: Selection, x: Value, layout: RegisterLayout) -> Value:
+    """The elements, of whole bytes, as the first of their holders has them, in another layout."""
+    kind, shape = x.type.dtype, x.type.shape
     address = s.scratch(prod(shape) * kind.bits // 8)
-    allocated = s.emit(SharedAllocate, dtype=kind, shape=shape, layout=memory, address=address)
-    tile = whole_tile(allocated, s.origin)
+    accesses = Access(x.type.layout, write=True), Access(layout)
+    free = choose_swizzle(shape, kind.bits, accesses, s.target.banks)
+    # Nothing allocates it in the program: a value of its type is all that an access needs.
+    memory = Value("scratch", SharedType(kind, shape, free), s.origin)
+    tile = whole_tile(memory, s.origin)
     s.emit(Synchronize)
-    shared_stores(s, SharedAccess(s, tile, x.type.layout), x)
+    shared_stores(s, SharedAccess(s, tile, x.type.layout, address), x)
     s.emit(Synchronize)
     result = s.undefined(RegisterType(kind, shape, layout))
-    access = SharedAccess(s, tile, layout)
+    access = SharedAccess(s, tile, layout, address)
     found = access.vectors()
     for vector, (place, plus) in zip(found, access.addresses([v.slot for v in found]),
                                      strict=True):  # fmt: skip
