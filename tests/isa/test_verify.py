@@ -129,6 +129,10 @@ SHAPES = [
     ("E0304", body("x = load(A[0 +: 8, 0 +: 8], layout=⟦spatial(4, 8)⟧)")),
     ("E0304", body("x = load(A[0 +: 8, 0 +: 8], layout=⟦spatial(8, 4).local(1, 2)⟧)")),
     ("E0305", body("s = shared_alloc(f32, [4])\nx = load_scalar(s[⟦4⟧])")),
+    ("E0209", "vm 1\n" + HEADER.replace(" {", " where aligned(A, ⟦12⟧) {") + "}"),
+    ("E0209", "vm 1\n" + HEADER.replace(" {", " where aligned(A, ⟦0⟧) {") + "}"),
+    ("E0403", "vm 1\n" + HEADER + "group g(⟦warps=0⟧) { synchronize() }\n}"),
+    ("E0403", "vm 1\n" + HEADER + "group g(warps=1, ⟦copies=-1⟧) { synchronize() }\n}"),
     ("E0306", "vm 1\nconst B = 3\n" + HEADER.replace(" {", " where ⟦B == 4⟧ {") + "}"),
     ("E0310", body("x = load(H[0 +: 8, 0 +: 8], layout=spatial(8, 8))\n"
                    "y = view(x, f32, layout=⟦spatial(8, 8)⟧)")),

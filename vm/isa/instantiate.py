@@ -157,6 +157,11 @@ class _Header:
                 "here", fix="write aligned(A, 16)",
             )  # fmt: skip
         number = self.expressions.static(fact.arguments[1], "integer", "alignment")
+        if number < 1 or number & (number - 1):
+            raise fail(
+                "E0209", f"an alignment of {number} bytes", fact.arguments[1].origin, "here",
+                fix="give a power of two: aligned(A, 16)",
+            )  # fmt: skip
         return syntax.Call("aligned", (named, syntax.Literal(number, fact.origin)), (), fact.origin)
 
     def _residence(self, fact: syntax.Call) -> syntax.Expression:

@@ -284,7 +284,13 @@ class Statements:
                 break
             first += earlier.warps * earlier.copies
         total = outer.warps
-        if warps < 1 or copies < 1 or first + warps * copies > total:
+        for count, keyword in ((warps, "warps"), (copies, "copies")):
+            if count < 1:
+                raise fail(
+                    "E0403", f"a group of {count} {keyword}", named[keyword].origin, "here",
+                    fix=f"write {keyword}=1 or more",
+                )  # fmt: skip
+        if first + warps * copies > total:
             raise fail(
                 "E0403", f"warps {first} to {first + warps * copies - 1} of a block of {total}",
                 named["warps"].origin, "here", fix=f"at most {total - first} warps are left",
