@@ -28,7 +28,6 @@ TARGETS = ("f16", "bf16")
 # Codes that need exponents or special numbers of more than one target bit: the general path.
 SLOW = {
     *((name, "f16") for name in ("f6e5m0", "f7e5m1", "f7e6m0", "f8e6m1", "f8e7m0")),
-    *((name, kind) for name in ("f8e4m3",) for kind in TARGETS),
     ("f8e5m2", "bf16"),
 }  # fmt: skip
 
@@ -226,7 +225,7 @@ EMULATED = [
     *((name, "f16", "") for name in ("u1", "u3", "i5", "u6", "i7", "i8", "f6e3m2", "f4e2m1")),
     *((name, "bf16", "") for name in ("u2", "i4", "u7", "u8", "i8", "f8e3m4", "f4e1m2")),
     ("u4", "f16", " - 8.0"), ("u4", "bf16", " - 7.0"), ("u8", "f16", " - 128.0"),
-    ("f8e5m2", "f16", ""),
+    ("f8e5m2", "f16", ""), ("f8e4m3", "f16", ""), ("f8e4m3", "bf16", ""),
 ]  # fmt: skip
 
 

@@ -239,10 +239,13 @@ def signs_copied_by_a_shift(p: Problem, w: Writer) -> list[int]:
     """Sign, exponent and mantissa at their places in the target are the number times a power of
     two, subnormals included. Fields lie highest in bytes 3 and 1, byte 2 is all sign of byte 1: so
     an arithmetic shift moves exponents and mantissas into place, and leaves signs on top of both
-    halves. Needs floats without special codes, with fewer exponent bits than the target."""
+    halves. Needs floats without infinities, with fewer exponent bits than the target.
+
+    Of f8e4m3 the code after the largest number, 448, is NaN, and comes out as 480: a product that
+    is infinite for it alone, times 0, is NaN for it and 0 for all others, and is added."""
     source, target = p.source, p.target
     require(source.kind == "float" and source.bits <= 8, "not small floats")
-    require(not source.has_nan and not source.has_infinity, "codes that are not finite")
+    require(not source.has_infinity, "infinities")
     down = target.exponent_bits - source.exponent_bits
     require(down > 0, "exponents of the target's width")
     require(p.offset == 0, "an offset")
@@ -257,7 +260,13 @@ def signs_copied_by_a_shift(p: Problem, w: Writer) -> list[int]:
         both = w("permute", low_view.write(w), high_view.write(w), selector)
         moved = w("arithmetic", both, number=down)
         placed = w("logic", moved, twice(0x8000 | magnitude), Constant(0), number=AND)
-        made.append(w(f"{target.name}.mul", placed, scale))
+        number = w(f"{target.name}.mul", placed, scale)
+        if source.has_nan:
+            # 448 c is finite in the target and 480 c is not.
+            beyond = pair_of(target.name, 35 / 32 * 2.0 ** (target.bias - 8))
+            infinite = w(f"{target.name}.mul", number, beyond)
+            number = w(f"{target.name}.fma", infinite, Constant(0), number)
+        made.append(number)
     return made
 
 

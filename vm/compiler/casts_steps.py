@@ -129,7 +129,8 @@ def _permute(a: np.ndarray, b: np.ndarray, selector: np.ndarray) -> np.ndarray:
 def _halves(name: str, a: np.ndarray, b: np.ndarray, c: np.ndarray, target: DType) -> np.ndarray:
     x, y, z = (_values(operand, target) for operand in (a, b, c))
     # float64 holds the exact result of every use here: fields of few bits, powers of two.
-    exact = x + y if name == "add" else x * y if name == "mul" else x * y + z
+    with np.errstate(invalid="ignore"):  # infinity times 0
+        exact = x + y if name == "add" else x * y if name == "mul" else x * y + z
     codes = target.encode(exact, "ieee").astype(np.uint32)
     return codes[0] | codes[1] << np.uint32(16)
 

@@ -18,6 +18,8 @@ from vm.isa.types import Immediate, RegisterType, Value
 rule = NVIDIA.rule
 
 LARGEST_OFFSET = 1023
+# The capability from which f8e4m3 becomes f16 by an instruction: `vm_cast` has it.
+CONVERTS_F8 = 89
 
 
 def _emit(s: Selection, name: str | None, **fields: Any) -> Value:
@@ -35,6 +37,9 @@ def cast_words_of_integers(s: Selection, i: Cast) -> Value:
     x, result = s.operand(i.x), i.result.type
     if not isinstance(result, RegisterType) or i.result.mutable:
         raise Refused("the result is a scalar or a variable")
+    pair = (x.type.dtype.name, i.dtype.name)
+    if pair == ("f8e4m3", "f16") and s.target.capability >= CONVERTS_F8:
+        raise Refused("the target has an instruction for it")
     if i.rounding != "nearest_even":
         raise Refused("rounded otherwise than to nearest")
     made = s.facts.definitions.get(x)
