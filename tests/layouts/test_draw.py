@@ -11,6 +11,7 @@ from vm.layouts import (
     FRAGMENTS,
     dot_layout,
     local,
+    packed,
     register_layout,
     replicated,
     shared,
@@ -29,6 +30,8 @@ LAYOUTS = [
     spatial(8).local(3),
     replicated(4).local(),
     local(1, 200).spatial(100, 1),
+    packed(FRAGMENTS["mma_m16n8k16"].b, 4),
+    spatial(8, 4).local(1, 2).reduce(1),
     shared(16, 16).swizzle(2, 2, 2),
     shared(4, 4).pad(3),
 ]
@@ -170,6 +173,21 @@ def test_table_of_a_memory_layout_and_of_copies():
         "1 | 3 4",
     ]
     assert "each element in 4 threads" in text_table(replicated(4).local(2))
+
+
+def test_copies_name_all_their_threads_or_say_that_there_are_more():
+    side_by_side = text_table(spatial(2).replicated(4)).splitlines()
+    assert side_by_side[-1].split() == ["0", "|", "0-3:0", "4-7:0"]
+    apart = text_table(replicated(4).spatial(2)).splitlines()
+    assert apart[-1].split() == ["0", "|", "0+:0", "1+:0"]
+    assert ">T4-7<" in svg(spatial(2).replicated(4))
+
+
+def test_a_long_vector_is_broken_into_rows():
+    lines = text_table(spatial(16).local(3)).splitlines()
+    assert [line.split()[0] for line in lines[4:]] == ["0", "16", "32"]
+    assert lines[-1].split()[2:] == [f"{i // 3}:{i % 3}" for i in range(32, 48)]
+    assert len(text_table(spatial(33)).splitlines()[-1].split()) == 3
 
 
 def test_large_tiles_are_cut_and_say_so():

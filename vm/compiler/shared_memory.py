@@ -198,20 +198,22 @@ def _access(use: Use, inner: tuple[int, ...], bits: int, banks: str) -> Access |
     if any(whole % extent for whole, extent in zip(inner, extents, strict=True)):
         return None
     copies = local(*(whole // extent for whole, extent in zip(inner, extents, strict=True)))
+    parts = enumerate(zip(inner, extents, strict=True))
+    moving = tuple(axis for axis, (whole, extent) in parts if extent != whole)
     if use.register is None:
         run = gcd(extents[-1], max(1, ACCESS_BITS // bits))
         layout = copies * default_layout(extents, use.threads, run)
         # Small tiles are spread over the threads in shorter runs.
-        widths = (Access(layout, width, write=True) for width in (16, 8, 4))
+        widths = (Access(layout, width, write=True, moving=moving) for width in (16, 8, 4))
         return next((access for access in widths if _possible(access, inner, bits, banks)), None)
     if use.register.shape != use.tile.shape:
         return None
     register = copies * use.register.reshape(*extents)
     for form in MATRIX_FORMS.get(banks, ()) if not use.write and bits == 16 else ():
-        access = Access(register, matrix=form)
+        access = Access(register, matrix=form, moving=moving)
         if _possible(access, inner, bits, banks):
             return access
-    access = Access(register, write=use.write)
+    access = Access(register, write=use.write, moving=moving)
     return access if _possible(access, inner, bits, banks) else None
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import gcd
+from functools import lru_cache
+from math import gcd, prod
 
 import numpy as np
 
@@ -62,22 +63,36 @@ class Access:
     """How a register tile is loaded from or stored to a shared tile.
 
     access_bytes: per lane and instruction; None for the widest the layouts allow. matrix: the
-    ldmatrix or stmatrix form that moves it, instead."""
+    ldmatrix or stmatrix form that moves it, instead. moving: axes along which the tile is a part
+    whose place is known at run time only; where the swizzle does not repeat from part to part,
+    neighbours cannot be moved together."""
 
     register: RegisterLayout
     access_bytes: int | None = None
     matrix: str | None = None
     write: bool = False
+    moving: tuple[int, ...] = ()
 
     def simulate(
         self, memory: MemoryLayout, bits: int | HasBits, target: str | Banks = "nvidia"
     ) -> BankReport:
         """Transactions with the tile laid out as `memory`."""
+        access_bytes = self.access_bytes
+        if not self._repeats(memory):
+            if self.matrix is not None or access_bytes is not None:
+                raise LayoutError(f"the swizzle of {memory} differs from part to part")
+            access_bytes = max(1, bit_width(bits) // 8)
         if self.matrix is not None:
             return matrix_conflicts(memory, self.register, self.matrix, target)
-        return bank_conflicts(
-            memory, self.register, bits, self.access_bytes, target, write=self.write
-        )
+        return bank_conflicts(memory, self.register, bits, access_bytes, target, write=self.write)
+
+    def _repeats(self, memory: MemoryLayout) -> bool:
+        """Whether every part that the tile may be is swizzled alike."""
+        if memory.swizzling is None:
+            return True
+        moved = zip(memory.mode_axes, memory.strides, strict=True)
+        period = memory.swizzling.period
+        return all(stride % period == 0 for axis, stride in moved if axis in self.moving)
 
     def is_possible(
         self, memory: MemoryLayout, bits: int | HasBits, target: str | Banks = "nvidia"
@@ -270,17 +285,24 @@ def choose_swizzle(
     Access.simulate of each.
 
     Tried in order, and the first best is taken: plain; XOR swizzles of pieces of 16 bytes, then of
-    8 and 4, which split wider accesses (unless their width is given), fewest bits first. A layout
-    on which an access is not possible at all is no candidate; LayoutError if there is none. Padded
-    rows are not tried: over 352 combinations of tile and access they were never better than a
-    swizzle."""
-    width = bit_width(bits)
+    8 and 4, which split wider accesses (unless their width is given), fewest bits first; 16 bytes
+    of padding behind each part where an access moves from part to part. A layout on which an access
+    is not possible at all is no candidate; LayoutError if there is none. Padded rows are not tried:
+    over 352 combinations of tile and access they were never better than a swizzle."""
+    return _chosen(tuple(shape), bit_width(bits), tuple(accesses), banks_of(target))
+
+
+@lru_cache(maxsize=256)
+def _chosen(
+    shape: tuple[int, ...], bits: int, accesses: tuple[Access, ...], machine: Banks
+) -> MemoryLayout:
     plain = shared(*shape)
     best: tuple[int, MemoryLayout] | None = None
     reason: LayoutError | None = None
-    for candidate in _candidates(plain, width):
+    moving = sorted({axis for access in accesses for axis in access.moving})
+    for candidate in _candidates(plain, bits, moving):
         try:
-            reports = [access.simulate(candidate, width, target) for access in accesses]
+            reports = [access.simulate(candidate, bits, machine) for access in accesses]
         except LayoutError as error:
             reason = reason or error
             continue
@@ -297,7 +319,7 @@ def choose_swizzle(
     return best[1]
 
 
-def _candidates(plain: MemoryLayout, bits: int) -> Iterator[MemoryLayout]:
+def _candidates(plain: MemoryLayout, bits: int, moving: Sequence[int]) -> Iterator[MemoryLayout]:
     yield plain
     reach = (plain.elements - 1).bit_length()
     for width in (16, 8, 4):
@@ -311,6 +333,10 @@ def _candidates(plain: MemoryLayout, bits: int) -> Iterator[MemoryLayout]:
                 break
             for shift in range(count, max(count, reach - base - count) + 1):
                 yield plain.swizzle(base, count, shift)
+    for axis in moving:
+        every = prod(plain.shape[axis + 1 :])
+        if every > 1 and 128 % bits == 0:
+            yield plain.pad(128 // bits, every)
 
 
 def typical_accesses(

@@ -16,6 +16,8 @@ Layout = RegisterLayout | MemoryLayout
 
 # What is drawn at most; a larger tile is cut and says so.
 MOST_ROWS, MOST_COLUMNS = 64, 64
+# A vector longer than this is shown in rows of ROW elements.
+LONGEST_ROW, ROW = 32, 16
 
 
 def summary(layout: Layout) -> str:
@@ -28,43 +30,56 @@ def summary(layout: Layout) -> str:
         )
     copies = layout.replication
     return f"{shape}, {layout.threads} threads x {layout.slots} slots" + (
-        f", each element in {copies} threads (the lowest is shown)" if copies > 1 else ""
+        f", each element in {copies} threads (+ where they are not in a row)" if copies > 1 else ""
     )
 
 
-def _pages(shape: Sequence[int]) -> Iterator[tuple[str, list[list[tuple[int, ...]]]]]:
-    """The tile as grids of indices, one per index of the leading axes, with a caption."""
+@dataclass(frozen=True)
+class _Page:
+    """A grid of indices of a tile, the number before each row, and a caption."""
+
+    caption: str
+    grid: list[list[tuple[int, ...]]]
+    labels: list[int]
+
+
+def _pages(shape: Sequence[int]) -> Iterator[_Page]:
+    """The tile, one page per index of the leading axes; a long vector is broken into rows."""
+    if len(shape) == 1 and shape[0] > LONGEST_ROW:
+        firsts = range(0, shape[0], ROW)
+        grid = [[(i,) for i in range(first, min(first + ROW, shape[0]))] for first in firsts]
+        yield _Page("", grid, list(firsts))
+        return
     rows = shape[-2] if len(shape) > 1 else 1
     columns = shape[-1] if shape else 1
     for lead in cartesian(*map(range, shape[:-2])):
+        grid = [
+            [((*lead, r, c)[-len(shape) :] if shape else ()) for c in range(columns)]
+            for r in range(rows)
+        ]
         caption = f"[{', '.join(map(str, lead))}, :, :]" if lead else ""
-        yield (
-            caption,
-            [
-                [((*lead, r, c)[-len(shape) :] if shape else ()) for c in range(columns)]
-                for r in range(rows)
-            ],
-        )
+        yield _Page(caption, grid, list(range(rows)))
 
 
 def text_table(layout: Layout) -> str:
     """A table with `thread:slot` (or the offset) of each element, under a line of facts. Tiles
     of more than 64 rows or columns are cut."""
     lines = [str(layout), summary(layout)]
-    for caption, grid in _pages(layout.shape):
-        if caption:
-            lines += ["", caption]
+    for page in _pages(layout.shape):
+        if page.caption:
+            lines += ["", page.caption]
         shown = [
-            [_cell_text(layout, index) for index in row[:MOST_COLUMNS]] for row in grid[:MOST_ROWS]
+            [_cell_text(layout, index) for index in row[:MOST_COLUMNS]]
+            for row in page.grid[:MOST_ROWS]
         ]
         width = max(len(text) for row in shown for text in row)
         width = max(width, len(str(len(shown[0]) - 1)))
-        label = len(str(len(shown) - 1))
+        label = len(str(page.labels[len(shown) - 1]))
         head = " ".join(str(c).rjust(width) for c in range(len(shown[0])))
         lines += [f"{'':{label}} | {head}", f"{'':-<{label}}-+-{'':-<{len(head)}}"]
-        for r, row in enumerate(shown):
+        for r, row in zip(page.labels, shown, strict=False):
             lines.append(f"{r:>{label}} | " + " ".join(text.rjust(width) for text in row))
-        lines += _cut_note(grid)
+        lines += _cut_note(page.grid)
     return "\n".join(lines)
 
 
@@ -81,8 +96,17 @@ def _cut_note(grid: Sequence[Sequence[object]]) -> list[str]:
 def _cell_text(layout: Layout, index: tuple[int, ...]) -> str:
     if isinstance(layout, MemoryLayout):
         return str(layout(index))
-    thread, slot = layout.inverse(index)[0]
-    return f"{thread}:{slot}"
+    threads, slot = _holders(layout, index)
+    return f"{threads}:{slot}"
+
+
+def _holders(layout: RegisterLayout, index: tuple[int, ...]) -> tuple[str, int]:
+    """Who holds an element, and in which slot: 3, 4-7 for threads in a row, 2+ for others."""
+    places = layout.inverse(index)
+    first, last, slot = places[0][0], places[-1][0], places[0][1]
+    if len(places) == 1:
+        return str(first), slot
+    return (f"{first}-{last}" if last - first == len(places) - 1 else f"{first}+"), slot
 
 
 # -- SVG ---------------------------------------------------------------------------------------
@@ -147,10 +171,12 @@ def _hsl_to_hex(colour: str) -> str:
     return "#" + "".join(f"{channel(n):02x}" for n in (0, 8, 4))
 
 
-def _grid(rows: Sequence[Sequence[_Cell]], cell: tuple[float, float], size: float) -> _Picture:
+def _grid(
+    rows: Sequence[Sequence[_Cell]], labels: Sequence[int], cell: tuple[float, float], size: float
+) -> _Picture:
     """Cells with row numbers on the left and column numbers on top."""
     width, height = cell
-    left = _ADVANCE * (size - 2) * len(str(len(rows) - 1)) + 8
+    left = _ADVANCE * (size - 2) * len(str(labels[len(rows) - 1])) + 8
     top = size + 4
     parts = []
     columns = max((sum(c.span for c in row) for row in rows), default=0)
@@ -163,7 +189,7 @@ def _grid(rows: Sequence[Sequence[_Cell]], cell: tuple[float, float], size: floa
     for r, row in enumerate(rows):
         y = top + r * height
         base = y + height / 2 + size / 3
-        parts.append(_text(left - 5, base, str(r), size - 2, "end", fill="#777"))
+        parts.append(_text(left - 5, base, str(labels[r]), size - 2, "end", fill="#777"))
         column = 0
         for c in row:
             x = left + column * width
@@ -213,23 +239,25 @@ def _page_pictures(
     shape: Sequence[int], cell: Callable[[tuple[int, ...]], _Cell], size: float
 ) -> list[_Picture]:
     pictures = []
-    for caption, grid in _pages(shape):
-        rows = [[cell(index) for index in row[:MOST_COLUMNS]] for row in grid[:MOST_ROWS]]
-        if caption:
-            pictures.append(_line(caption, 12, fill="#777"))
+    for page in _pages(shape):
+        rows = [[cell(index) for index in row[:MOST_COLUMNS]] for row in page.grid[:MOST_ROWS]]
+        if page.caption:
+            pictures.append(_line(page.caption, 12, fill="#777"))
         width = _fit([c.text for row in rows for c in row], size)
         width = max(width, _fit([c.small for row in rows for c in row], size - 2))
         width = max(width, _fit([str(len(rows[0]) - 1)], size - 2))
         small = any(c.small for row in rows for c in row)
-        pictures.append(_grid(rows, (width, 2.5 * size if small else 1.8 * size), size))
-        pictures += [_line(note, 11, fill="#777") for note in _cut_note(grid)]
+        height = 2.5 * size if small else 1.8 * size
+        pictures.append(_grid(rows, page.labels, (width, height), size))
+        pictures += [_line(note, 11, fill="#777") for note in _cut_note(page.grid)]
     return pictures
 
 
 def _register_pictures(layout: RegisterLayout, size: float) -> list[_Picture]:
     def cell(index: tuple[int, ...]) -> _Cell:
-        thread, slot = layout.inverse(index)[0]
-        return _Cell(_colour(thread, layout.threads), f"T{thread}", f":{slot}")
+        threads, slot = _holders(layout, index)
+        thread = layout.inverse(index)[0][0]
+        return _Cell(_colour(thread, layout.threads), f"T{threads}", f":{slot}")
 
     return _page_pictures(layout.shape, cell, size)
 
@@ -267,7 +295,8 @@ def svg(
     columns are cut."""
     pictures = [_line(str(layout), 16, "bold"), _line(summary(layout), 12, fill="#555")]
     if isinstance(layout, RegisterLayout):
-        pictures.append(_line("Tn :s - thread n (a colour) holds it in slot s", 12, fill="#555"))
+        note = "Tn :s - thread n (its colour) holds the element in slot s"
+        pictures.append(_line(note, 12, fill="#555"))
         pictures += _factor_strip(layout)
         pictures += _register_pictures(layout, 12)
     elif banks:
@@ -297,9 +326,9 @@ def _bank_pictures(layout: MemoryLayout, bits: int, machine: Banks) -> list[_Pic
         f"{bits} bits"
     )
     pictures = [_line(note, 12, fill="#555")]
-    for caption, grid in _pages(layout.shape):
+    for page in _pages(layout.shape):
         rows: list[list[_Cell]] = []
-        for indices in grid[:MOST_ROWS]:
+        for indices in page.grid[:MOST_ROWS]:
             row: list[_Cell] = []
             previous = None
             for index in indices[:MOST_COLUMNS]:
@@ -311,10 +340,10 @@ def _bank_pictures(layout: MemoryLayout, bits: int, machine: Banks) -> list[_Pic
                     row.append(_Cell(_colour(bank, machine.banks, machine.banks), str(bank)))
                 previous = word
             rows.append(row)
-        if caption:
-            pictures.append(_line(caption, 12, fill="#777"))
+        if page.caption:
+            pictures.append(_line(page.caption, 12, fill="#777"))
         narrowest = min(c.span for row in rows for c in row)
-        width = max(_fit(["00"], 11), _fit([str(len(grid[0]))], 9)) / narrowest
-        pictures.append(_grid(rows, (width, 20), 11))
-        pictures += [_line(text, 11, fill="#777") for text in _cut_note(grid)]
+        width = max(_fit(["00"], 11), _fit([str(len(page.grid[0]))], 9)) / narrowest
+        pictures.append(_grid(rows, page.labels, (width, 20), 11))
+        pictures += [_line(text, 11, fill="#777") for text in _cut_note(page.grid)]
     return pictures

@@ -24,9 +24,9 @@ def _cdna3_wide_reads() -> Phases:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Banks:
-    """The shared memory of a target.
+    """The shared memory of a target; each is one object, equal to itself alone.
 
     banks, word_bytes: bank of a byte address = address // word_bytes % banks. warp_width: lanes.
     reads, writes: for accesses of 16, 8 and 4 bytes per lane, the lanes of each phase; narrower
