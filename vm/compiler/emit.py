@@ -652,38 +652,60 @@ def _cache(i: Any) -> str:
     return "" if i.cache == "default" else f", vm_cache_{i.cache}"
 
 
+def _words_of_load(e: _Emitter, i: Any, load: Callable[[str], str]) -> Iterator[str]:
+    """A load into the words of its result. A C++ bool is no word: NVRTC takes what is written to it
+    as one for undefined, and codes above 1 read as true."""
+    yield from _partial(e, i)
+    if not _is_plain_bool(i.result):
+        yield load(e.words(i.result))
+        return
+    name = e.name(i.result)
+    yield f"{{ unsigned {name}_word = 0; {load(f'&{name}_word')} {name} = {name}_word != 0; }}"
+
+
+def _words_of_store(e: _Emitter, i: Any, store: Callable[[str], str]) -> Iterator[str]:
+    """A store of the words of its operand."""
+    if not _is_plain_bool(i.x):
+        yield store(e.words(i.x))
+        return
+    name = e.name(i.x)
+    yield f"{{ unsigned {name}_word = {name}; {store(f'&{name}_word')} }}"
+
+
+def _is_plain_bool(value: Value) -> bool:
+    return is_plain(value.type) and value.type.dtype.name == "bool"
+
+
 @emits(gpu.LoadGlobal)
 def _load_global(e: _Emitter, i: gpu.LoadGlobal) -> Iterator[str]:
-    yield from _partial(e, i)
-    yield (
-        f"vm_load_global<{i.bytes}{_cache(i)}>({e.words(i.result)}, {i.at}, "
+    yield from _words_of_load(e, i, lambda words: (
+        f"vm_load_global<{i.bytes}{_cache(i)}>({words}, {i.at}, "
         f"{_address(e, i.base, i.offset, i.plus)}{e.predicate(i.predicate)});"
-    )
+    ))  # fmt: skip
 
 
 @emits(gpu.StoreGlobal)
 def _store_global(e: _Emitter, i: gpu.StoreGlobal) -> Iterator[str]:
-    yield (
+    yield from _words_of_store(e, i, lambda words: (
         f"vm_store_global<{i.bytes}{_cache(i)}>({_address(e, i.base, i.offset, i.plus)}, "
-        f"{e.words(i.x)}, {i.at}{e.predicate(i.predicate)});"
-    )
+        f"{words}, {i.at}{e.predicate(i.predicate)});"
+    ))  # fmt: skip
 
 
 @emits(gpu.LoadShared)
 def _load_shared(e: _Emitter, i: gpu.LoadShared) -> Iterator[str]:
-    yield from _partial(e, i)
-    yield (
-        f"vm_load_shared<{i.bytes}>({e.words(i.result)}, {i.at}, {_plus(e, i.address, i.plus)}"
+    yield from _words_of_load(e, i, lambda words: (
+        f"vm_load_shared<{i.bytes}>({words}, {i.at}, {_plus(e, i.address, i.plus)}"
         f"{e.predicate(i.predicate)});"
-    )
+    ))  # fmt: skip
 
 
 @emits(gpu.StoreShared)
 def _store_shared(e: _Emitter, i: gpu.StoreShared) -> Iterator[str]:
-    yield (
-        f"vm_store_shared<{i.bytes}>({_plus(e, i.address, i.plus)}, {e.words(i.x)}, {i.at}"
+    yield from _words_of_store(e, i, lambda words: (
+        f"vm_store_shared<{i.bytes}>({_plus(e, i.address, i.plus)}, {words}, {i.at}"
         f"{e.predicate(i.predicate)});"
-    )
+    ))  # fmt: skip
 
 
 @emits(gpu.LoadGlobalBits)
