@@ -15,6 +15,10 @@ from vm.runtime import cases
 FOLDER = Path(__file__).parents[2] / "programs"
 CASES = [(path, case) for path in sorted(FOLDER.glob("*.vm")) for case in load(path).cases]
 TARGETS = ("sm_80", "sm_90a")
+# Programs whose instructions only the last of them has.
+HOPPER = {"decode_bulk_w4a16"}
+RUNS = [(*each, target) for each in CASES for target in TARGETS
+        if target == "sm_90a" or each[0].stem not in HOPPER]  # fmt: skip
 
 # Cases that would take long on the reference machine, cut down; the others run as they are.
 SMALLER: dict[tuple[str, str], dict[str, int]] = {
@@ -23,6 +27,7 @@ SMALLER: dict[tuple[str, str], dict[str, int]] = {
     ("matmul_w4a16", "main"): {"M": 72, "N": 256, "K": 256},
     ("matmul_w4a16", "quantized"): {"N": 128, "K": 256},
     ("decode_w4a16", "main"): {"K": 1024, "N": 64},
+    ("decode_bulk_w4a16", "main"): {"K": 2176, "N": 64},
     ("transpose", "main"): {"M": 128, "N": 192},
     ("softmax", "main"): {"M": 8},
     ("layer_norm", "main"): {"M": 8},
@@ -47,8 +52,7 @@ def run(monkeypatch, path: Path, case: str, target: str, variant: str, settings)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(("path", "case"), CASES, ids=names)
+@pytest.mark.parametrize(("path", "case", "target"), RUNS, ids=names)
 def test_every_pass_keeps_the_meaning_of_a_case(monkeypatch, path, case, target, variant):
     run(monkeypatch, path, case, target, variant, SMALLER.get((path.stem, case)))
 

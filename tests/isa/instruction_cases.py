@@ -74,6 +74,14 @@ BODIES: dict[str, str] = {
     "commit_async": "  m = shared_alloc(f16, [2, 8, 64]); copy_async(m[0, :, :], H[0 +: 8])\n"
     "  commit_async(); copy_async(m[1], H[8 +: 8]); commit_async()\n"
     "  wait_async(pending=1); synchronize(); print(load(m[0])); wait_async(0)",
+    "mbarrier_alloc": "  full = mbarrier_alloc([2, 3], warps=4); mbarrier_wait(full[1, n], 1)",
+    "mbarrier_arrive": "  full = mbarrier_alloc([2]); mbarrier_arrive(full[0])",
+    "mbarrier_expect": "  full = mbarrier_alloc([2]); mbarrier_expect(full[1], 64 * n)",
+    "mbarrier_wait": "  full = mbarrier_alloc([2]); mbarrier_arrive(full[0])\n"
+    "  for i in range(2) { mbarrier_wait(full[0], i) }",
+    "copy_bulk": "  full = mbarrier_alloc([1]); m = shared_alloc(f16, [2, 8, 64])\n"
+    "  mbarrier_expect(full[0], 1024); copy_bulk(m[n], H[0 +: 8], full[0])\n"
+    "  mbarrier_wait(full[0], 0); print(load(m[n]))",
     "wait_async": "  wait_async(pending=2); wait_async()",
     "if": "  if c { synchronize() } else if n == 2 { print(n) } else { print(x) }",
     "for": "  for k in range(0, n, 2) { print(k) }\n  for k in range(3) unroll full { print(k) }\n"
@@ -110,6 +118,13 @@ BODIES: dict[str, str] = {
     "nv.load_shared": "  y = undefined(f32, [32], spatial(32))\n"
     "  print(nv.load_shared(y, thread_index() * 4))",
     "nv.store_shared": "  nv.store_shared(thread_index() * 4, thread_index(), plus=16)",
+    "nv.mbarrier_init": f"{PER_THREAD}  nv.mbarrier_init(lane * 8, 1, predicate=lane < 4)",
+    "nv.mbarrier_arrive": f"{PER_THREAD}  nv.mbarrier_arrive(lane * 0, predicate=lane == 0)",
+    "nv.mbarrier_expect": f"{PER_THREAD}  nv.mbarrier_expect(lane * 0, lane, predicate=lane == 0)",
+    "nv.mbarrier_wait": f"{PER_THREAD}  nv.mbarrier_wait(lane * 0, lane * 0)",
+    "nv.copy_bulk": f"{PER_THREAD}  nv.copy_bulk(lane * 16, A, cast(n, i64), lane * 0, bytes=16)",
+    "nv.fence": "  nv.fence(\"async_shared\"); nv.fence(of=\"mbarrier_init\")",
+    "nv.sync_warp": "  nv.sync_warp()",
     "nv.copy_async": f"{PER_THREAD}  nv.copy_async(lane * 16, A, at * 4, bytes=16)",
     "nv.ldmatrix": "  y = undefined(f16, [256], spatial(32).local(8))\n"
     "  print(nv.ldmatrix(y, thread_index() * 16, count=4, transposed=true))",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from vm.compiler import emit_nvidia_bulk  # noqa: F401  (it registers how these are written)
 from vm.compiler.emit import emit, kernel_symbol, pointers, scalars
 from vm.compiler.facts import ALIGNED
 from vm.compiler.layouts import infer_layouts

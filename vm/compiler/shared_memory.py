@@ -18,6 +18,7 @@ from vm.isa import control
 from vm.isa.asynchronous import CopyAsync
 from vm.isa.instruction import Instruction, Operand
 from vm.isa.kernel import Kernel
+from vm.isa.mbarriers import CopyBulk, MbarrierAllocate
 from vm.isa.memory import SharedAllocate
 from vm.isa.synchronization import Synchronize
 from vm.isa.types import Tile, Type, Value
@@ -35,15 +36,20 @@ from vm.layouts import (
 ALIGNMENT = 128
 # The widest access, and what stages of a tensor begin at a multiple of.
 ACCESS_BITS = 128
+# Where mbarriers begin (PTX ISA, "Contents of the mbarrier object").
+MBARRIER_ALIGNMENT = 8
 # The forms of ldmatrix, as `Access` names them, by whose banks they are; both move 16-bit elements.
 MATRIX_FORMS = {"nvidia": ("ldmatrix_x4", "ldmatrix_x4_trans")}
+
+
+Allocation = SharedAllocate | MbarrierAllocate
 
 
 @dataclass(frozen=True)
 class Placed:
     """A planned allocation: bytes `address` to `address + size - 1`, while it is alive."""
 
-    instruction: SharedAllocate
+    instruction: Allocation
     address: int
     size: int
 
@@ -78,18 +84,17 @@ def planned_bytes(kernel: Kernel) -> int:
     ends = [
         instruction.address + instruction.result.type.bytes
         for instruction in control.walk(kernel.body)
-        if isinstance(instruction, SharedAllocate)
+        if isinstance(instruction, Allocation)
     ]
     return max(ends, default=0)
 
 
-def _too_much(places: dict[SharedAllocate, Placed], largest: int, limit: int) -> VmError:
+def _too_much(places: dict[Allocation, Placed], largest: int, limit: int) -> VmError:
     ordered = sorted(places.values(), key=lambda place: (place.address, place.end))
     last = max(ordered, key=lambda place: place.end).instruction
     rows = [
         f"{place.size:>8} bytes at {place.address:>7}: {each.result.name or 'unnamed'}, "
-        f"{each.dtype.name}{list(each.shape)}, allocated at {each.origin.line}:"
-        f"{each.origin.column}"
+        f"{_shown(each)}{list(each.shape)}, allocated at {each.origin.line}:{each.origin.column}"
         for place in ordered
         for each in (place.instruction,)
     ]
@@ -101,15 +106,21 @@ def _too_much(places: dict[SharedAllocate, Placed], largest: int, limit: int) ->
     )  # fmt: skip
 
 
+def _shown(allocation: Allocation) -> str:
+    return allocation.dtype.name if isinstance(allocation, SharedAllocate) else "mbarriers"
+
+
 # --- layouts ---
 @dataclass(frozen=True)
 class Use:
-    """An access of a tile of a shared tensor: `register` is None where it is asynchronous."""
+    """An access of a tile of a shared tensor: `register` is None where it is asynchronous, and
+    `whole` says that it moves the tile as one run of bytes."""
 
     tile: Tile
     register: RegisterLayout | None
     write: bool
     threads: int
+    whole: bool = False
 
 
 def _uses(kernel: Kernel) -> dict[Value, list[Use]]:
@@ -131,6 +142,8 @@ def _tile_uses(instruction: Instruction) -> Iterator[tuple[Tile, Use]]:
             continue
         if isinstance(instruction, CopyAsync):
             yield tile, Use(tile, None, True, threads)
+        elif isinstance(instruction, CopyBulk):
+            yield tile, Use(tile, None, True, threads, whole=True)
         elif name == moved:
             value = instruction.results[0] if instruction.results else instruction.value
             yield tile, Use(tile, value.type.layout, not instruction.results, threads)
@@ -149,10 +162,11 @@ def shared_layout_for(
     inner = shape[stages:]
     accesses = []
     for use in uses:
-        access = _access(use, inner, bits, banks)
+        access = _access(use, inner, bits, banks) if not use.whole else None
         if access is not None and access not in accesses:
             accesses.append(access)
-    layout = _swizzled(inner, bits, tuple(accesses), banks)
+    plain = any(use.whole for use in uses)
+    layout = shared(*inner) if plain else _swizzled(inner, bits, tuple(accesses), banks)
     for extent in reversed(shape[:stages]):
         layout = staged(layout, extent, bits)
     return layout
@@ -241,9 +255,9 @@ class _Placement:
 
     def __init__(self, layouts: dict[SharedAllocate, MemoryLayout]):
         self.layouts = layouts
-        self.places: dict[SharedAllocate, Placed] = {}
+        self.places: dict[Allocation, Placed] = {}
 
-    def placed(self, body: list[Instruction]) -> dict[SharedAllocate, Placed]:
+    def placed(self, body: list[Instruction]) -> dict[Allocation, Placed]:
         self._block(body, [], False)
         return self.places
 
@@ -259,17 +273,20 @@ class _Placement:
         for instruction in statements:
             if isinstance(instruction, Synchronize):
                 left = left if loop or instruction.scope.group is not None else []
-            elif isinstance(instruction, SharedAllocate):
+            elif isinstance(instruction, Allocation):
                 alive.append(self._place(instruction, [*taken, *alive, *left]))
             for block in instruction.blocks():
                 inside = loop or isinstance(instruction, (control.For, control.While))
                 left += self._block(block, [*taken, *alive, *left], inside)
         return [*alive, *left]
 
-    def _place(self, instruction: SharedAllocate, taken: list[Placed]) -> Placed:
-        layout, bits = self.layouts[instruction], instruction.dtype.bits
-        size = -(-layout.size * bits // 8)
-        alignment = alignment_of(layout, bits)
+    def _place(self, instruction: Allocation, taken: list[Placed]) -> Placed:
+        if isinstance(instruction, MbarrierAllocate):
+            size, alignment = instruction.result.type.bytes, MBARRIER_ALIGNMENT
+        else:
+            layout, bits = self.layouts[instruction], instruction.dtype.bits
+            size = -(-layout.size * bits // 8)
+            alignment = alignment_of(layout, bits)
         address = 0
         for other in sorted(taken, key=lambda place: place.address):
             if address + size <= other.address:
@@ -289,17 +306,19 @@ def alignment_of(layout: MemoryLayout, bits: int) -> int:
 class _PlanWriter(Rewriter):
     """Copies a kernel with layouts and addresses in its allocations."""
 
-    def __init__(self, kernel: Kernel, layouts: dict, places: dict[SharedAllocate, Placed]):
+    def __init__(self, kernel: Kernel, layouts: dict, places: dict[Allocation, Placed]):
         super().__init__(kernel)
         self.layouts, self.places = layouts, places
         self.types: dict[Value, Type] = {}
 
     def rewrite(self, instruction: Instruction) -> None:
-        if not isinstance(instruction, SharedAllocate):
+        if not isinstance(instruction, Allocation):
             self.copy(instruction)
             return
         made = shallow.copy(instruction)
-        made.layout, made.address = self.layouts[instruction], self.places[instruction].address
+        made.address = self.places[instruction].address
+        if isinstance(made, SharedAllocate):
+            made.layout = self.layouts[instruction]
         self.types[instruction.result] = made.check()
         made.results = (self.define(instruction.result),)
         self.append(made)

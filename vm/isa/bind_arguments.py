@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from vm.errors import Origin, fail
 from vm.isa import syntax
 from vm.isa.instruction import Attribute, Instruction, Operand, describe, nearest, space_of
-from vm.isa.types import Tile, Value
+from vm.isa.types import MEMORY_SPACES, Tile, Value
 
 
 class Resolver(Protocol):
@@ -123,7 +123,7 @@ def _one_operand(kind, name: str, item: Operand, node, resolver: Resolver) -> An
         )  # fmt: skip
     space = space_of(operand)
     if space not in item.spaces:
-        memory = space in ("global", "shared")
+        memory = space in MEMORY_SPACES
         wants_memory = "global" in item.spaces or "shared" in item.spaces
         fix = f"use {' or '.join(item.spaces)} here"
         if memory and not wants_memory:
@@ -143,7 +143,7 @@ def _one_operand(kind, name: str, item: Operand, node, resolver: Resolver) -> An
 def _spaces(item: Operand) -> str:
     named = {
         "scalar": "a scalar", "register": "a register tensor", "shared": "a shared tensor",
-        "global": "a global tensor",
+        "global": "a global tensor", "mbarrier": "an mbarrier",
     }  # fmt: skip
     return " or ".join(named[space] for space in item.spaces)
 

@@ -197,7 +197,7 @@ def _takes(kind: type[Instruction], name: str, item: Field) -> str:
             return "the name of a fragment of chapter 3"
         return " or ".join(f'`"{c}"`' for c in item.choices) or _TAKES[item.kind]
     named = {"scalar": "scalar", "register": "register tensor", "shared": "shared tile",
-             "global": "global tile"}  # fmt: skip
+             "global": "global tile", "mbarrier": "mbarrier"}  # fmt: skip
     text = " or ".join(named[space] for space in item.spaces)
     kinds = getattr(kind, "kinds", None)
     if kinds is not None and name in getattr(kind, "conditions", ()):
@@ -240,7 +240,8 @@ def compiled_for(kind: type[Instruction]) -> str:
         name for name, target in TARGETS.items()
         if not target.rules.lacks(kind)
         and (everywhere or kind.opcode.startswith(target.prefix)
-             or ("." not in kind.opcode and target.rules.of(kind)))
+             or ("." not in kind.opcode
+                 and any(r.capability <= target.capability for r in target.rules.of(kind))))
     ]  # fmt: skip
     if everywhere and len(names) == len(TARGETS):
         return "every target"

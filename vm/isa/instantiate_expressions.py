@@ -19,6 +19,7 @@ from vm.isa.static_kinds import KINDS, is_kind
 from vm.isa.types import (
     CONSTANT_DTYPES,
     MAXIMUM_ELEMENTS,
+    MEMORY_SPACES,
     Immediate,
     Tile,
     Type,
@@ -126,7 +127,7 @@ class Expressions:
         """One operand that is no tile."""
         operand = self.expression(node, expected)
         if isinstance(operand, (Tile, tuple)) or (
-            isinstance(operand, Value) and operand.type.space in ("global", "shared")
+            isinstance(operand, Value) and operand.type.space in MEMORY_SPACES
         ):
             shown = "several values" if isinstance(operand, tuple) else describe(operand)
             raise fail(
@@ -201,7 +202,7 @@ class Expressions:
     def operand(self, node: syntax.Expression) -> Any:
         """An operand in any space; a memory tensor by its name alone is its whole tile."""
         operand = self.expression(node)
-        if isinstance(operand, Value) and operand.type.space in ("global", "shared"):
+        if isinstance(operand, Value) and operand.type.space in MEMORY_SPACES:
             return whole_tile(operand, node.origin)
         return operand
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vm.errors import fail
 from vm.isa import syntax
 from vm.isa.instruction import describe, typed_immediate
-from vm.isa.types import INDEX, Immediate, ScalarType, Tile, Value
+from vm.isa.types import INDEX, MEMORY_SPACES, Immediate, ScalarType, Tile, Value
 
 if TYPE_CHECKING:
     from vm.isa.instantiate_expressions import Expressions
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def tile(expressions: Expressions, node: syntax.Subscript) -> Tile:
     """The tile that a subscript names; dimensions left out are taken whole."""
     base = expressions.expression(node.base)
-    if not isinstance(base, Value) or base.type.space not in ("global", "shared"):
+    if not isinstance(base, Value) or base.type.space not in MEMORY_SPACES:
         shown = "several values" if isinstance(base, tuple) else describe(base)
         raise fail(
             "E0203", "only global and shared tensors have tiles", node.base.origin,
@@ -68,8 +68,8 @@ def _index(
 def _check_inside(
     index: syntax.Index, offset: Any, extent: int | None, whole: Any, base: Value, dimension: int
 ) -> None:
-    """A shared tile at a constant place must lie inside; a global one clips."""
-    if base.type.space != "shared" or not isinstance(offset, Immediate):
+    """A tile at a constant place must lie inside; a global one clips."""
+    if base.type.space == "global" or not isinstance(offset, Immediate):
         return
     if offset.value < 0 or offset.value + (extent or 1) > whole:
         last = offset.value + (extent or 1) - 1

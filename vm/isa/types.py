@@ -1,7 +1,8 @@
 """The types of values, and the operands that instructions take.
 
-A value lives in one of four spaces: a scalar is uniform over the group that runs, a register
-tensor is spread over the group's threads by its layout, shared and global tensors are memory.
+A value lives in one of five spaces: a scalar is uniform over the group that runs, a register
+tensor is spread over the group's threads by its layout, shared and global tensors are memory, and
+mbarriers are memory that only instructions of their own touch.
 Types and operands here belong to the instantiated form of a program, where constants are known.
 """
 
@@ -99,7 +100,28 @@ def _extent_text(extent: Any) -> str:
     return str(extent) if isinstance(extent, int) else format_expression(extent)
 
 
-Type = ScalarType | RegisterType | SharedType | GlobalType
+@dataclass(frozen=True)
+class MbarrierType:
+    """An array of mbarriers in the block's shared memory, 8 bytes each, which no one may read or
+    write as data. Each phase of one waits for the arrivals of `warps` warps."""
+
+    shape: tuple[int, ...]
+    warps: int
+    dtype = dtype("u64")
+    space = "mbarrier"
+
+    @property
+    def bytes(self) -> int:
+        return prod(self.shape) * self.dtype.bits // 8
+
+    def __str__(self) -> str:
+        return f"mbarrier(warps={self.warps}){list(self.shape)}"
+
+
+Type = ScalarType | RegisterType | SharedType | GlobalType | MbarrierType
+
+# The spaces whose tensors are memory and have tiles.
+MEMORY_SPACES = ("global", "shared", "mbarrier")
 
 
 @dataclass(eq=False)

@@ -13,9 +13,10 @@ from vm.errors import Diagnostic, Label, VmError
 from vm.isa import control
 from vm.isa.instruction import Instruction
 from vm.isa.kernel import Kernel
-from vm.isa.types import SharedType
+from vm.isa.types import MbarrierType, SharedType
 from vm.isa.verify_barriers import check_barriers
 from vm.isa.verify_copies import check_copies
+from vm.isa.verify_mbarriers import check_mbarriers
 
 # The shared memory that one block can have on Hopper and Blackwell (228 KiB, 1 KiB of it reserved):
 # CUDA C++ Programming Guide, table of technical specifications.
@@ -29,7 +30,7 @@ def verify(kernel: Kernel, *, shared_limit: int = SHARED_LIMIT) -> None:
 
     `shared_limit` is the bytes of shared memory that the tensors alive at once may have.
     """
-    checks: tuple[Check, ...] = (check_copies, check_barriers, check_returns)
+    checks: tuple[Check, ...] = (check_copies, check_barriers, check_mbarriers, check_returns)
     found = [*check_shared_memory(kernel, shared_limit)]
     found += [diagnostic for check in checks for diagnostic in check(kernel)]
     if found:
@@ -46,7 +47,7 @@ def check_shared_memory(kernel: Kernel, limit: int) -> Iterator[Diagnostic]:
         worst = (_bytes(alive), list(alive))
         beside: tuple[int, list[Instruction]] = (0, [])  # in the groups that run side by side
         for instruction in statements:
-            if any(isinstance(result.type, SharedType) for result in instruction.results):
+            if any(isinstance(r.type, (SharedType, MbarrierType)) for r in instruction.results):
                 alive.append(instruction)
                 worst = max(worst, (_bytes(alive), list(alive)), key=lambda peak: peak[0])
             base = _bytes(alive)

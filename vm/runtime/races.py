@@ -142,6 +142,8 @@ class Races:
         self._flying: set[int] = set()
         self._sets: list[tuple[int, ...]] = [()]
         self._released: dict[int, dict[int, int]] = {}
+        # The blocks of components that belong to no group but to an mbarrier: -2, -3, ...
+        self._engines: list[int] = []
         # Whether blocks took turns, so that a range of numbers may hold accesses of several.
         self.interleaved = False
         self.groups = 1
@@ -154,6 +156,15 @@ class Races:
     def access(self, number: int) -> Access:
         instruction, place, reads = self._made_by[abs(number)]
         return Access(instruction, place, reads, self._slots[abs(number)])
+
+    def new_slot(self, block: int) -> int:
+        """A component of clocks for an mbarrier of a block, and for what its copies touch."""
+        self._engines.append(block)
+        return -1 - len(self._engines)
+
+    def block_of(self, slot: int) -> int:
+        """The number of the block that a component belongs to."""
+        return self._engines[-2 - slot] if slot < 0 else slot // self.groups
 
     def is_flying(self, number: int) -> bool:
         return abs(number) in self._flying
@@ -282,11 +293,11 @@ class Races:
         those released, and releases what is ordered before it."""
         cells = tensor.buffer.shadow.cells(tensor)
         writers = cells.writer[region]
-        block = clock.slot // self.groups
+        block = self.block_of(clock.slot)
         acquired: list[int] = []
         for number in np.unique(writers).tolist():
             theirs = self._atomic.get(number)
-            near = number > NOBODY and self._slots[number] // self.groups == block
+            near = number > NOBODY and self.block_of(self._slots[number]) == block
             if theirs is not None and (near or scope == theirs == "device"):
                 acquired.append(number)
             elif not self._is_ordered(number, clock):
@@ -352,12 +363,26 @@ class Races:
 
     def meet(self, clocks: list[tuple[Clock, int]], waiting: list[Clock]) -> None:
         """Several groups have met; each came when the number beside its clock was the next."""
-        joined: dict[int, int] = {}
-        for clock, arrived in clocks:
-            for slot, limit in (*clock.limits.items(), (clock.slot, arrived)):
-                joined[slot] = max(joined.get(slot, 0), limit)
+        joined = _joined_limits(clocks)
         for clock in waiting:
             clock.join(joined)
+
+    def end_phase(
+        self, slot: int, arrivals: list[tuple[Clock, int]], instruction: Instruction
+    ) -> tuple[int, dict[int, int]]:
+        """A phase of the mbarrier with that component is over: (the access number of its end, what
+        comes before the next access of whoever waits for it)."""
+        number = self._new(Clock(slot, 0, 0), instruction, "barrier", True)
+        return number, {**_joined_limits(arrivals), slot: number + 1}
+
+
+def _joined_limits(clocks: list[tuple[Clock, int]]) -> dict[int, int]:
+    """What came before any of several groups, each when the number beside its clock was next."""
+    joined: dict[int, int] = {}
+    for clock, arrived in clocks:
+        for slot, limit in (*clock.limits.items(), (clock.slot, arrived)):
+            joined[slot] = max(joined.get(slot, 0), limit)
+    return joined
 
 
 def _first(found: np.ndarray) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vm.errors import VmError
 from vm.isa.instruction import Instruction
+from vm.runtime.races import Clock
 from vm.runtime.reference_memory import MemoryTensor, Region
 
 if TYPE_CHECKING:
@@ -53,12 +54,15 @@ class Checks:
         self.actor = actor
         self.races = actor.machine.races
 
-    def read(self, reach: Reach, instruction: Instruction, field: str, **how: Any) -> None:
+    def read(
+        self, reach: Reach, instruction: Instruction, field: str, clock: Clock | None = None,
+        **how: Any,
+    ) -> None:  # fmt: skip
+        """Checks a read: by this group, or by an engine that has the given clock."""
         if not reach.is_tracked:
             return
-        tensor = reach.tensor
         found = self.races.read(
-            tensor, reach.region, self.actor.clock, instruction, field, **how
+            reach.tensor, reach.region, clock or self.actor.clock, instruction, field, **how
         )
         if found is not None:
             raise self._race(reach, found, instruction, field, "reads")
@@ -78,7 +82,11 @@ class Checks:
                 ),
             )  # fmt: skip
 
-    def write(self, reach: Reach, instruction: Instruction, field: str, **how: Any) -> None:
+    def write(
+        self, reach: Reach, instruction: Instruction, field: str, clock: Clock | None = None,
+        **how: Any,
+    ) -> None:  # fmt: skip
+        """Checks a write: by this group, or by an engine that has the given clock."""
         if not reach.is_tracked:
             return
         tensor = reach.tensor
@@ -91,7 +99,7 @@ class Checks:
                 fix="write every element once: distinct indices, strides that do not overlap",
             )  # fmt: skip
         found = self.races.write(
-            tensor, reach.region, self.actor.clock, instruction, field, **how
+            tensor, reach.region, clock or self.actor.clock, instruction, field, **how
         )
         if found is not None:
             raise self._race(reach, found, instruction, field, "writes")
@@ -103,16 +111,18 @@ class Checks:
         earlier = self.races.access(number)
         place = earlier.instruction.place(earlier.field)
         whose = self.actor.block.describe(earlier.slot)
-        if self.races.is_flying(number):
+        bulk = earlier.slot < 0
+        if self.races.is_flying(number) or bulk:
             return self.actor.trap(
                 "E0604", f"`{instruction.opcode}` {verb} {element} while a copy "
                 f"{'from' if earlier.reads else 'to'} it is on its way", instruction, field,
                 f"{verb} {element}",
                 others=((place, f"the copy that {whose} started"),),
-                fix="wait_async first, for the commit group of that copy",
+                fix="wait first for the phase of that copy: mbarrier_wait" if bulk
+                else "wait_async first, for the commit group of that copy",
             )  # fmt: skip
         done = "read" if earlier.reads else "written"
-        if earlier.slot // self.races.groups != self.actor.clock.slot // self.races.groups:
+        if self.races.block_of(earlier.slot) != self.actor.block.number:
             return self.actor.trap(
                 "E0602", f"a race of two blocks: `{instruction.opcode}` {verb} {element}, and "
                 f"nothing orders it behind the `{earlier.instruction.opcode}` by which {whose} "

@@ -23,6 +23,8 @@ from vm.runtime.reference_access import Checks
 from vm.runtime.reference_arguments import rounded_number
 from vm.runtime.reference_bytes import ByteAccesses, new_shared_memory
 from vm.runtime.reference_copies import Copies
+from vm.runtime.reference_mbarrier_bytes import MbarrierBytes
+from vm.runtime.reference_mbarriers import MbarrierAccesses, Mbarriers
 from vm.runtime.reference_memory import Buffer, MemoryTensor, contiguous_strides
 from vm.runtime.reference_tiles import TileAccesses
 
@@ -63,6 +65,7 @@ class Block:
         self.ended: list[Clock] = []
         self.allocations: dict[tuple[int, Value], MemoryTensor] = {}
         self._shared_memory: Buffer | None = None
+        self.mbarriers = Mbarriers()
         self.name = machine.block_name(number)
         kernel = machine.kernel
         clock = machine.races.start(self.slot_of(0))
@@ -83,11 +86,15 @@ class Block:
         self.actors.remove(actor)
         actor.has_ended = True
         self.ended.append(actor.clock)
+        if not self.actors:
+            actor.mbarriers.end_block()
         self.machine.instructions += actor.instructions
 
     def describe(self, slot: int) -> str:
-        """The block and group that a component of clocks belongs to."""
-        number, group = divmod(slot, self.machine.races.groups)
+        """The block and group that a component of clocks belongs to; an mbarrier's is its block's.
+        """
+        races = self.machine.races
+        number, group = races.block_of(slot), 0 if slot < 0 else slot % races.groups
         shown = "the block"
         for each, first in self.machine.group_slots.items():
             if first <= group < first + each.copies:
@@ -127,7 +134,7 @@ class Actor:
         self.body = body
         self.has_ended = False
         self.waits_at: Instruction | None = None
-        self.waits_for = ""
+        self._waits_for: Callable[[], str] = str
         self.instructions = 0
         self._ready: Callable[[], bool] | None = None
         self._turns = 0
@@ -145,11 +152,13 @@ class Actor:
         self.copies = copies = Copies(self, checks, tiles)
         self.copy_async, self.commit_async = copies.copy_async, copies.commit_async
         self.wait_async = copies.wait_async
+        self.mbarriers = MbarrierAccesses(self, checks, tiles)
         by_bytes = ByteAccesses(self, checks, copies)
         self.load_bytes, self.store_bytes = by_bytes.load_bytes, by_bytes.store_bytes
         self.load_bits, self.store_bits = by_bytes.load_bits, by_bytes.store_bits
         self.copy_bytes_async = by_bytes.copy_bytes_async
         self.atomic_bytes = by_bytes.atomic_bytes
+        self.mbarrier_bytes = MbarrierBytes(self, by_bytes)
 
     def _run(self) -> Generator[Any, None, None]:
         try:
@@ -159,6 +168,11 @@ class Actor:
 
     def is_ready(self) -> bool:
         return self._ready is None or self._ready()
+
+    @property
+    def waits_for(self) -> str:
+        """What this actor waits for, for messages."""
+        return self._waits_for()
 
     def notes(self) -> tuple[str, ...]:
         """Where this actor is, for messages."""
@@ -238,14 +252,16 @@ class Actor:
             for index in range(group.copies)
         ]  # fmt: skip
         block.actors += children
-        yield from self._wait(
-            lambda: all(child.has_ended for child in children), groups[0], "for its groups to end"
-        )
+        yield from self.wait_until(
+            lambda: all(child.has_ended for child in children), groups[0],
+            lambda: "for its groups to end",
+        )  # fmt: skip
 
-    def _wait(
-        self, ready: Callable[[], bool], instruction: Instruction, what: str
+    def wait_until(
+        self, ready: Callable[[], bool], instruction: Instruction, what: Callable[[], str]
     ) -> Generator[Any, None, None]:
-        self._ready, self.waits_at, self.waits_for = ready, instruction, what
+        """Goes on once `ready()` holds; `what` says to what it has come, for messages."""
+        self._ready, self.waits_at, self._waits_for = ready, instruction, what
         while not ready():
             yield None
         self._ready = self.waits_at = None
@@ -267,6 +283,7 @@ class Actor:
     def synchronize(self, instruction: Instruction) -> Generator[Any, None, None]:
         """The threads of this group have met; outside groups those of the whole block have."""
         self.copies.stir()
+        self.mbarriers.stir()
         ended = None
         if self.group is None:
             ended, self.block.ended = self.block.ended, []
@@ -276,6 +293,7 @@ class Actor:
 
     def barrier(self, instruction: Any) -> Generator[Any, None, None]:
         self.copies.stir()
+        self.mbarriers.stir()
         block = self.block
         meeting = block.meetings.setdefault(instruction.id, Meeting(instruction))
         first = meeting.instruction
@@ -300,9 +318,10 @@ class Actor:
             meeting.is_over = True
             del block.meetings[instruction.id]
         elif not instruction.arrive:
-            yield from self._wait(
+            yield from self.wait_until(
                 lambda: meeting.is_over, instruction,
-                f"barrier {instruction.id} has {meeting.warps} of {instruction.warps} warps",
+                lambda: f"barrier {instruction.id} has {meeting.warps} of {instruction.warps} "
+                "warps",
             )  # fmt: skip
 
     # --- memory that is made here ---
@@ -331,13 +350,13 @@ class Actor:
         if statements is self.machine.kernel.body:
             return
         for tensor in ended:
-            for copy in self.copies.under_way():
+            for copy in (*self.copies.under_way(), *self.block.mbarriers.flying):
                 if copy.target.tensor.buffer is tensor.buffer:
                     raise self.trap(
                         "E0604", f"`{tensor.buffer.name}` ends while a copy to it is on its way",
                         copy.instruction, "target", "this copy is not waited for",
                         others=((tensor.buffer.origin, "alive to the end of its block"),),
-                        fix="wait_async(0) before the end of the block of statements",
+                        fix="wait for it before the end of the block of statements",
                     )  # fmt: skip
 
     # --- faults ---

@@ -70,11 +70,12 @@ class ByteAccesses:
         tensor: MemoryTensor = self.actor.registers[base]
         return base.name or "memory", tensor.buffer, tensor.start
 
-    def _reach(
+    def reach(
         self, base: Value | None, offsets: np.ndarray, count: int, unit: DType,
-        active: np.ndarray, instruction: Instruction,
+        active: np.ndarray, instruction: Instruction, alignment: int | None = None,
     ) -> Reach:  # fmt: skip
-        """`count` units (bytes or bits) from the offset of every active thread."""
+        """`count` units (bytes or bits) from the offset of every active thread; bytes begin at a
+        multiple of `alignment`, of their number if none is given."""
         name, buffer, start = self._buffer(base)
         size = 8 * len(buffer.data) // unit.bits
         first = offsets[active].astype(np.int64) + start // unit.bits
@@ -87,11 +88,12 @@ class ByteAccesses:
                 instruction, None, f"thread {thread} reaches outside",
                 others=((buffer.origin, f"`{buffer.name}`"),), fix="mask the threads outside",
             )  # fmt: skip
-        if unit == BYTE and (first % count).any():
-            at = int(first[first % count != 0][0])
+        alignment = alignment or count
+        if unit == BYTE and (first % alignment).any():
+            at = int(first[first % alignment != 0][0])
             raise self.actor.trap(
                 "E0511", f"an access of {count} bytes at byte {at} of `{name}`", instruction, None,
-                "not aligned", fix=f"begin at a multiple of {count} bytes",
+                "not aligned", fix=f"begin at a multiple of {alignment} bytes",
             )  # fmt: skip
         positions = (first[:, None] + np.arange(count)).reshape(-1)
         tensor = MemoryTensor(buffer, unit, (size,), (unit.bits,))
@@ -104,7 +106,7 @@ class ByteAccesses:
     ) -> np.ndarray:  # fmt: skip
         """uint8[threads, count]."""
         result = np.zeros((len(offsets), count), np.uint8)
-        reach = self._reach(base, offsets, count, BYTE, active, instruction)
+        reach = self.reach(base, offsets, count, BYTE, active, instruction)
         self.checks.read(reach, instruction, "base")
         result[active] = reach.tensor.codes(reach.region).reshape(-1, count)
         return result
@@ -114,7 +116,7 @@ class ByteAccesses:
         instruction: Instruction,
     ) -> None:  # fmt: skip
         """Stores uint8[threads, count]."""
-        reach = self._reach(base, offsets, data.shape[1], BYTE, active, instruction)
+        reach = self.reach(base, offsets, data.shape[1], BYTE, active, instruction)
         self._store(reach, data[active].reshape(-1), instruction)
 
     def _store(self, reach: Reach, codes: np.ndarray, instruction: Instruction) -> None:
@@ -135,8 +137,8 @@ class ByteAccesses:
     ) -> None:  # fmt: skip
         """Starts to copy `count` bytes in each thread; zeros arrive where it is not active."""
         everyone = np.ones(len(address), np.bool_)
-        target = self._reach(None, address, count, BYTE, everyone, instruction)
-        source = self._reach(base, offsets, count, BYTE, active, instruction)
+        target = self.reach(None, address, count, BYTE, everyone, instruction)
+        source = self.reach(base, offsets, count, BYTE, active, instruction)
 
         def perform() -> None:
             data = np.zeros((len(address), count), np.uint8)
@@ -151,7 +153,7 @@ class ByteAccesses:
         instruction: Instruction,
     ) -> np.ndarray:  # fmt: skip
         """The code of an element that begins at a bit of each thread."""
-        reach = self._reach(base, bits, kind.bits, BIT, active, instruction)
+        reach = self.reach(base, bits, kind.bits, BIT, active, instruction)
         self.checks.read(reach, instruction, "base")
         if reach.is_empty:
             return np.zeros(len(bits), kind.storage)
@@ -166,7 +168,7 @@ class ByteAccesses:
         active: np.ndarray, instruction: Instruction,
     ) -> None:  # fmt: skip
         """Stores an element at a bit of each thread, and changes no other bit."""
-        reach = self._reach(base, bits, kind.bits, BIT, active, instruction)
+        reach = self.reach(base, bits, kind.bits, BIT, active, instruction)
         shifts = np.arange(kind.bits).astype(kind.storage)
         each = (codes[active][:, None] >> shifts) & kind.storage.type(1)
         self._store(reach, each.astype(np.uint8).reshape(-1), instruction)
@@ -179,7 +181,7 @@ class ByteAccesses:
         """Combines a code with an element in each thread, one thread after the other; returns the
         codes that were there."""
         count = kind.bits // 8
-        reach = self._reach(base, offsets, count, BYTE, active, instruction)
+        reach = self.reach(base, offsets, count, BYTE, active, instruction)
         self.checks.atomic(reach, instruction, "device")
         result = np.zeros(len(offsets), kind.storage)
         places = reach.region[0].reshape(-1, count)

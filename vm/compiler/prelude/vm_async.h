@@ -8,13 +8,16 @@
 //
 // An mbarrier is 8 bytes of shared memory that count arrivals and copied bytes, phase after phase (sm_90):
 //
-//   vm_mbarrier_init(barrier, arrivals)               each phase waits for that many arrivals
+// Those with a predicate (true where it is left out) do nothing where it is false.
+//
+//   vm_mbarrier_init(barrier, arrivals, predicate)    each phase waits for that many arrivals
 //   vm_fence_mbarrier_init()                          before other threads or the copy engine use it
-//   vm_mbarrier_arrive(barrier)                       one arrival
-//   vm_mbarrier_arrive_expect(barrier, bytes)         one arrival; the phase waits for `bytes` bytes more
+//   vm_mbarrier_arrive(barrier, predicate)            one arrival
+//   vm_mbarrier_arrive_expect(barrier, bytes, predicate)  one arrival; the phase waits for `bytes` bytes
+//                                                     more
 //   vm_mbarrier_wait(barrier, parity)                 until the phase of that parity (0, 1, 0 ...) is done
-//   vm_copy_bulk(shared, global, bytes, barrier)      the copy engine moves `bytes` bytes; addresses and size
-//                                                     are multiples of 16; one thread asks for it
+//   vm_copy_bulk(shared, global, bytes, barrier, predicate)  the copy engine moves `bytes` bytes; addresses
+//                                                     and size are multiples of 16; one thread asks for it
 #pragma once
 
 #if VM_CUDA
@@ -34,18 +37,19 @@ template <int Pending> VM_FUNCTION void vm_wait_async() {
   asm volatile("cp.async.wait_group %0;" :: "n"(Pending) : "memory");
 }
 #if VM_ARCH >= 900
-VM_FUNCTION void vm_mbarrier_init(unsigned barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;"
+VM_FUNCTION void vm_mbarrier_init(unsigned barrier, int arrivals, bool predicate = true) {
+  if (predicate) asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;"
                :: "r"(vm_shared_window(barrier)), "r"(arrivals) : "memory");
 }
 VM_FUNCTION void vm_fence_mbarrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
-VM_FUNCTION void vm_mbarrier_arrive(unsigned barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(vm_shared_window(barrier)) : "memory");
+VM_FUNCTION void vm_mbarrier_arrive(unsigned barrier, bool predicate = true) {
+  if (predicate)
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(vm_shared_window(barrier)) : "memory");
 }
-VM_FUNCTION void vm_mbarrier_arrive_expect(unsigned barrier, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;"
+VM_FUNCTION void vm_mbarrier_arrive_expect(unsigned barrier, int bytes, bool predicate = true) {
+  if (predicate) asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;"
                :: "r"(vm_shared_window(barrier)), "r"(bytes) : "memory");
 }
 VM_FUNCTION void vm_mbarrier_wait(unsigned barrier, int parity) {
@@ -57,8 +61,9 @@ VM_FUNCTION void vm_mbarrier_wait(unsigned barrier, int parity) {
                  : "=r"(done) : "r"(window), "r"(parity) : "memory");
   } while (!done);
 }
-VM_FUNCTION void vm_copy_bulk(unsigned shared, const void* global, int bytes, unsigned barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
+VM_FUNCTION void vm_copy_bulk(unsigned shared, const void* global, int bytes, unsigned barrier,
+                              bool predicate = true) {
+  if (predicate) asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
                :: "r"(vm_shared_window(shared)), "l"(global), "r"(bytes), "r"(vm_shared_window(barrier))
                : "memory");
 }
@@ -87,22 +92,24 @@ template <int Pending> VM_FUNCTION void vm_wait_async() { vm_emulator_wait(Pendi
 VM_FUNCTION unsigned long long* vm_mbarrier_of(unsigned barrier, vm_place place) {
   return (unsigned long long*)vm_emulator_shared(barrier, 8, 8, place);
 }
-VM_FUNCTION void vm_mbarrier_init(unsigned barrier, int arrivals VM_PLACE) {
-  vm_emulator_mbarrier_init(vm_mbarrier_of(barrier, place), arrivals);
+VM_FUNCTION void vm_mbarrier_init(unsigned barrier, int arrivals, bool predicate = true VM_PLACE) {
+  if (predicate) vm_emulator_mbarrier_init(vm_mbarrier_of(barrier, place), arrivals);
 }
 VM_FUNCTION void vm_fence_mbarrier_init() {}
-VM_FUNCTION void vm_mbarrier_arrive_expect(unsigned barrier, int bytes VM_PLACE) {
-  vm_emulator_mbarrier_arrive(vm_mbarrier_of(barrier, place), bytes, place);
+VM_FUNCTION void vm_mbarrier_arrive_expect(unsigned barrier, int bytes, bool predicate = true VM_PLACE) {
+  if (predicate) vm_emulator_mbarrier_arrive(vm_mbarrier_of(barrier, place), bytes, place);
 }
-VM_FUNCTION void vm_mbarrier_arrive(unsigned barrier VM_PLACE) {
-  vm_emulator_mbarrier_arrive(vm_mbarrier_of(barrier, place), 0, place);
+VM_FUNCTION void vm_mbarrier_arrive(unsigned barrier, bool predicate = true VM_PLACE) {
+  if (predicate) vm_emulator_mbarrier_arrive(vm_mbarrier_of(barrier, place), 0, place);
 }
 VM_FUNCTION void vm_mbarrier_wait(unsigned barrier, int parity VM_PLACE) {
   unsigned long long* words = vm_mbarrier_of(barrier, place);
   for (bool again = false; !vm_emulator_mbarrier_done(words, parity); again = true)
     vm_emulator_poll("mbarrier_wait", place, again);
 }
-VM_FUNCTION void vm_copy_bulk(unsigned shared, const void* global, int bytes, unsigned barrier VM_PLACE) {
+VM_FUNCTION void vm_copy_bulk(unsigned shared, const void* global, int bytes, unsigned barrier,
+                              bool predicate = true VM_PLACE) {
+  if (!predicate) return;
   if (bytes <= 0 || bytes % 16)
     vm_emulator_fault("bulk copy", place, "the size of a bulk copy is a positive multiple of 16 bytes");
   void* target = vm_emulator_shared(shared, (unsigned)bytes, 16, place);

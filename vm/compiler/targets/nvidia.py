@@ -8,6 +8,7 @@ from vm.compiler.targets import (  # noqa: F401  (importing them registers their
     gpu_matrix,
     gpu_shared,
     gpu_threads,
+    nvidia_bulk,
     nvidia_casts,
     nvidia_copies,
     nvidia_matrix,

@@ -119,8 +119,9 @@ EXPLANATIONS = (
     ),
     _run(
         "E0604", "use of what an asynchronous copy still moves",
-        "Until wait_async covers the commit group of a copy, its target may not be touched, its "
-        "source not be written, and its memory not end.",
+        "Until wait_async covers the commit group of a copy (for a bulk copy: until mbarrier_wait "
+        "for its phase), its target may not be touched, its source not be written, and its memory "
+        "not end.",
         ("s = shared_alloc(f32, [64])", "copy_async(s, A[0 +: 64])", "commit_async()",
          "if block_index() > 0 { wait_async(0) }", "store(C[0 +: 64], load(s))"), "s",
         "Call wait_async first; then synchronize(), so that other threads see it too.",
@@ -137,5 +138,34 @@ EXPLANATIONS = (
         ("group one(warps=1) {", "  barrier(1, 2)", "}", "group two(warps=1) {",
          "  barrier(1, 1)", "}", "store(C[0 +: 64], load(A[0 +: 64]))"), "1",
         "Give every barrier with this id the number of all warps that come to it.",
+    ),
+    _run(
+        "E0607", "an arrival that may count in another phase",
+        "Arrivals and bulk copies count in the present phase of an mbarrier. A group may arrive "
+        "only where it knows the phases before to be over, since it has waited for them or for "
+        "something behind them, and not more often than the phase counts.",
+        ("full = mbarrier_alloc([1], warps=2)", "mbarrier_arrive(full[0])",
+         "mbarrier_arrive(full[0])", "store(C[0 +: 64], load(A[0 +: 64]))"),
+        "full[0]", "Wait for the phase first: mbarrier_wait(full[0], parity).",
+    ),
+    _run(
+        "E0608", "more bytes than a phase expects",
+        "A phase of an mbarrier ends when the bytes that were expected have come. Copies that "
+        "bring more would let it end in the middle of one, or never.",
+        ("full = mbarrier_alloc([1], warps=2)", "s = shared_alloc(f32, [64])",
+         "mbarrier_expect(full[0], 128)", "copy_bulk(s, A[0 +: 64], full[0])",
+         "mbarrier_wait(full[0], 0)", "store(C[0 +: 64], load(s))"),
+        "full[0]", "Expect what the copies of the phase bring: here 256 bytes.",
+    ),
+    _run(
+        "E0609", "a wait for a phase that is long over",
+        "A wait names a phase by its parity: the next one that the group does not know to be over, "
+        "or the one before. Where the mbarrier has gone on further, another phase of the same "
+        "parity is meant, and the wait may never end.",
+        ("full = mbarrier_alloc([1])", "group one(warps=1) {", "  mbarrier_arrive(full[0])",
+         "  mbarrier_wait(full[0], 0)", "  mbarrier_arrive(full[0])", "}",
+         "group two(warps=1) {", "  mbarrier_wait(full[0], 0)", "}",
+         "store(C[0 +: 64], load(A[0 +: 64]))"),
+        "0", "Wait for every phase once, and let the next not end before all have.",
     ),
 )  # fmt: skip
