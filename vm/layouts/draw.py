@@ -16,8 +16,8 @@ Layout = RegisterLayout | MemoryLayout
 
 # What is drawn at most; a larger tile is cut and says so.
 MOST_ROWS, MOST_COLUMNS = 64, 64
-# A vector longer than this is shown in rows of ROW elements.
-LONGEST_ROW, ROW = 32, 16
+# A longer vector is shown in rows of so many elements.
+ROW = 16
 
 
 def summary(layout: Layout) -> str:
@@ -28,10 +28,12 @@ def summary(layout: Layout) -> str:
         return f"{shape}, {layout.elements} elements in {layout.size}" + (
             f" ({gaps} unused)" if gaps > 0 else ""
         )
-    copies = layout.replication
-    return f"{shape}, {layout.threads} threads x {layout.slots} slots" + (
-        f", each element in {copies} threads (+ where they are not in a row)" if copies > 1 else ""
-    )
+    text = f"{shape}, {layout.threads} threads x {layout.slots} slots"
+    if layout.replication > 1:
+        apart = "+" in _holders(layout, (0,) * layout.rank)[0]
+        note = " (n+: thread n and others)" if apart else ""
+        text += f", each element in {layout.replication} threads{note}"
+    return text
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class _Page:
 
 def _pages(shape: Sequence[int]) -> Iterator[_Page]:
     """The tile, one page per index of the leading axes; a long vector is broken into rows."""
-    if len(shape) == 1 and shape[0] > LONGEST_ROW:
+    if len(shape) == 1 and shape[0] > ROW:
         firsts = range(0, shape[0], ROW)
         grid = [[(i,) for i in range(first, min(first + ROW, shape[0]))] for first in firsts]
         yield _Page("", grid, list(firsts))

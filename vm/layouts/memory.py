@@ -340,16 +340,26 @@ class MemoryLayout:
                 return f"shared({arguments})"
             if self.rank == 2 and plain == shared(*self.shape[::-1]).transpose():
                 return f"shared({self.shape[1]}, {self.shape[0]}).transpose()"
-            rows = self.shape[-1] if self.shape else 1
-            outer = [s for s in self.strides if s > rows]
-            extra = min(outer, default=0) - rows
-            if extra > 0 and self.elements > rows and plain == shared(*self.shape).pad(extra):
-                return f"shared({arguments}).pad({extra})"
+            padding = _padding(plain)
+            if padding:
+                return f"shared({arguments}).pad({padding})"
         ending = f", start={self.start}" if self.start else ""
         return (
             f"shared_layout(shape={list(self.shape)}, modes={list(self.modes)}, "
             f"strides={list(self.strides)}{ending})"
         )
+
+
+def _padding(layout: MemoryLayout) -> str:
+    """The arguments of the `pad` that makes this of the row-major layout; empty if none does."""
+    for axis in range(layout.rank - 1, 0, -1):
+        every = prod(layout.shape[axis:])
+        extra = min((s for s in layout.strides if s > every), default=0) - every
+        if extra > 0 and layout.elements > every and layout == shared(*layout.shape).pad(
+            extra, every
+        ):  # fmt: skip
+            return f"{extra}" if axis == layout.rank - 1 else f"{extra}, {every}"
+    return ""
 
 
 SharedLayout = MemoryLayout
