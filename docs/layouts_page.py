@@ -71,7 +71,7 @@ What a matrix instruction wants of its operands is a layout like any other. This
 `dot_layout(M, N, K, f16)` has the layouts `.a`, `.b` and `.c` of the product of whole tiles by all
 warps of a block, for the target that is compiled for. `grid=[4, 1]` places four warps along M, so
 that a warp holds whole rows of C (attention); otherwise it is the grid that needs the fewest
-registers. `k_run=4` interleaves steps along K so that a thread's elements lie together.
+registers. With `k_run=4` what a thread holds of four steps along K is one run.
 
 ## Reduced layouts
 

@@ -142,15 +142,17 @@ def test_dot_layout_of_every_width(bits, width, name, k_run):
     random = np.random.default_rng(bits)
     a, b = random.integers(-4, 5, (64, 64)), random.integers(-4, 5, (64, 64))
     assert np.array_equal(block_product(dot, a, b), (a @ b).reshape(-1)[dot.c.flat()])
-    last = dot.a.modes[dot.a.local_modes[-1]] if dot.a.local_modes else 1
-    assert last >= k_run
+    share = k_run * dot.fragment.k_order.slots  # of a thread, along K, in so many steps
+    if k_run > 1:
+        for held in (dot.a.table()[:, :share, 1], dot.b.transpose().table()[:, :share, 1]):
+            assert np.array_equal(held, held[:, :1] + np.arange(share))
 
 
 def test_k_run_makes_runs_longer():
     plain, wide = (dot_layout(64, 64, 64, 16, 4, k_run=v) for v in (1, 4))
     assert [tuple(plain.a(0, i)) for i in range(3)] == [(0, 0), (0, 1), (8, 0)]
-    assert [wide.a(0, i)[1] for i in range(8)] == list(range(8))
-    assert [wide.b(0, i)[0] for i in range(8)] == list(range(8))
+    assert [wide.a(0, i)[1] for i in range(16)] == list(range(16))
+    assert [wide.b(0, i)[0] for i in range(16)] == list(range(16))
 
 
 def test_dot_layout_takes_the_fewest_registers():

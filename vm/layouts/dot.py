@@ -24,7 +24,7 @@ DEFAULTS: dict[tuple[int, int], tuple[str, ...]] = {
     (64, 8): ("mfma_16x16x32_i8",),
 }
 
-# How many k steps `dot_layouts` interleaves.
+# Of how many k steps a thread's share is one run along K, in `dot_layouts`.
 K_RUNS = (1, 2, 4, 8)
 
 
@@ -35,7 +35,7 @@ class DotLayout:
     a, b, c: register layouts of shapes (M, K), (K, N), (M, N) over all warps.
     warps: the grid of fragment groups along M, along N, and copies that compute the same.
     repeats: fragments per group along M, N, K.
-    k_run: how many k steps are interleaved, so that a thread's runs along K are that much longer.
+    k_run: of how many k steps a thread's share is one run along K; 1 is the order of the fragment.
     """
 
     a: RegisterLayout
@@ -55,27 +55,36 @@ class DotLayout:
         """The instructions of a warp in order, k outermost, then M, then N. For each the slots
         of a, of b and of c that are its operands, in the order of the fragment's slots."""
         rows, columns, depth = self.repeats
-        groups = depth // self.k_run
-        run = _run(self.fragment)
-
-        a = np.arange(self.a.slots).reshape(
-            rows, groups, self.fragment.a.slots // run, self.k_run, run
-        )
-        b = np.arange(self.b.slots).reshape(
-            groups, columns, self.fragment.b.slots // run, self.k_run, run
-        )
+        a = np.arange(self.a.slots)
+        b = np.arange(self.b.slots)
         c = np.arange(self.c.slots).reshape(rows, columns, self.fragment.c.slots)
+        if self.k_run == 1:
+            a = a.reshape(rows, depth, self.fragment.a.slots)
+            b = b.reshape(depth, columns, self.fragment.b.slots)
+        else:
+            a, b = self._steps_of_runs(a, b)
         for k in range(depth):
-            group, step = divmod(k, self.k_run)
             for m in range(rows):
                 for n in range(columns):
-                    yield a[m, group, :, step].ravel(), b[group, n, :, step].ravel(), c[m, n]
+                    yield a[m, k], b[k, n], c[m, n]
+
+    def _steps_of_runs(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Slots by (m, k step, slot of the fragment) and (k step, n, slot of the fragment)."""
+        rows, columns, depth = self.repeats
+        parts, run = _k_share(self.fragment)
+        groups = depth // self.k_run
+        a = a.reshape(rows, groups, -1, self.k_run, parts, run)
+        b = b.reshape(groups, columns, -1, self.k_run, parts, run)
+        a = a.transpose(0, 1, 3, 4, 2, 5)  # the fragment steps over its rows first, then over k
+        b = b.transpose(0, 3, 1, 4, 2, 5)
+        return a.reshape(rows, depth, -1), b.reshape(depth, columns, -1)
 
 
-def _run(fragment: Fragment) -> int:
-    """How many neighbouring k a thread holds in neighbouring slots."""
+def _k_share(fragment: Fragment) -> tuple[int, int]:
+    """What of K a thread holds in one step: how many runs of how many neighbouring k."""
     order = fragment.k_order
-    return order.modes[-1] if order.local_modes[-1:] == (len(order.modes) - 1,) else 1
+    run = order.modes[-1] if order.local_modes[-1:] == (len(order.modes) - 1,) else 1
+    return order.slots // run, run
 
 
 def dot_layout(
@@ -99,7 +108,7 @@ def dot_layout(
     b.slots * bits + c.slots * accumulator_bits (the cost), then the most warps along N (B, often
     the dequantized operand, is then held least often). Warps that no grid uses compute copies. The
     fragment is `fragment`, or the first of DEFAULTS that divides the tile. k_run > 1 permutes K
-    alike in A and B so that each thread reads longer runs.
+    alike in A and B so that a thread's share of so many k steps is one run along K.
 
     LayoutError if no fragment divides the tile, or the grid does not divide warps or tile."""
     M, N, K, warps, k_run = whole_numbers((M, N, K, warps, k_run), "dot_layout")
@@ -115,20 +124,24 @@ def dot_layout(
     copies = groups // (along_m * along_n)
     repeats = rows // along_m, columns // along_n, depth
 
-    run = _run(row)
     outer = replicated(copies)
     a = outer.spatial(along_m, 1).replicated(along_n).local(repeats[0], depth // k_run)
     b = outer.replicated(along_m).spatial(1, along_n).local(depth // k_run, repeats[1])
     c = outer.spatial(along_m, along_n).local(repeats[0], repeats[1])
+    fragment_a, fragment_b = _with_runs(row, k_run)
     return DotLayout(
-        a * (row.a / local(1, run)).local(1, k_run * run),
-        b * (row.b / local(run, 1)).local(k_run * run, 1),
-        c * row.c,
-        row,
-        (along_m, along_n, copies),
-        repeats,
-        k_run,
+        a * fragment_a, b * fragment_b, c * row.c, row, (along_m, along_n, copies), repeats, k_run
     )
+
+
+def _with_runs(row: Fragment, k_run: int) -> tuple[RegisterLayout, RegisterLayout]:
+    """A and B of `k_run` steps, a thread's share of which is one run along K."""
+    if k_run == 1:
+        return row.a, row.b
+    parts, run = _k_share(row)
+    a = row.a.left_divide(local(1, parts)) / local(1, run)
+    b = row.b.left_divide(local(parts, 1)) / local(run, 1)
+    return a.local(1, k_run * parts * run), b.local(k_run * parts * run, 1)
 
 
 @lru_cache(maxsize=256)
