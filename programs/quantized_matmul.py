@@ -51,7 +51,8 @@ class Form:
     """How weights are stored.
 
     `weight` is the type of the codes; with `entries` they are positions in a table of so many
-    numbers of the activations' type, an argument, and `weight` is an unsigned type. `group` is how
+    numbers of the activations' type, an argument, and `weight` is an unsigned type. `offset` is a
+    zero point that all weights share: 8 where u4 stands for -8 to 7. `group` is how
     many elements along K share a scale (and a zero point, which has the weights' type); None is the
     whole column. `second_level` is one f32 for all weights. Raises `DTypeError` for a form that
     cannot be computed without losing what the weights say.
@@ -64,6 +65,7 @@ class Form:
     second_level: bool = False
     entries: int | None = None
     activation: str = "f16"
+    offset: int = 0
 
     def __post_init__(self) -> None:
         weight, scale, activation = (dtype(n) for n in (self.weight, self.scale, self.activation))
@@ -73,6 +75,10 @@ class Form:
             raise DTypeError(f"{weight.name} is no type of weights; write one of at most 8 bits")
         if self.zero_point and (not weight.is_integer or self.entries):
             raise DTypeError("zero points are for integers: leave zero_point out")
+        if self.offset and (not weight.is_integer or self.entries or self.zero_point):
+            raise DTypeError("an offset is for integers without zero points: leave offset out")
+        if self.offset and not weight.min <= self.offset <= weight.max:
+            raise DTypeError(f"offset {self.offset} is no value of {weight.name}")
         if self.entries and weight.kind != "unsigned":
             raise DTypeError(f"codes into a table are unsigned: weight='u{weight.bits}'")
         if self.entries and not 2 <= self.entries <= 1 << weight.bits:
@@ -96,11 +102,16 @@ class Form:
         return not self.entries and digits <= _digits(dtype(self.activation))
 
     @property
+    def weight_is_rounded(self) -> bool:
+        """Whether the activations' type has too few digits for the values of codes."""
+        return not self.entries and _digits(dtype(self.weight)) > _digits(dtype(self.activation))
+
+    @property
     def operand_roundings(self) -> int:
         """How often a weight is rounded to the activations' type on its way into the product: when
         an entry of a codebook is, when its scale is, and when the two are multiplied."""
         room = _digits(dtype(self.activation))
-        rounded = [not self.entries and _digits(dtype(self.weight)) > room,
+        rounded = [self.weight_is_rounded,
                    self.group is not None and _digits(dtype(self.scale)) > room,
                    not self.product_is_exact]  # fmt: skip
         return sum(rounded)
@@ -215,7 +226,10 @@ def quantized_matmul(form: Form, tiles: Tiles | None = None) -> Module:
             return x if kind == form.activation else b.cast(x, ACTIVATION)
 
         def values(q):
-            return b.lookup(q, table) if form.entries else computable(q, form.weight)
+            if form.entries:
+                return b.lookup(q, table)
+            numbers = computable(q, form.weight)
+            return numbers - float(form.offset) if form.offset else numbers
 
         def centred(q, zero):
             if not form.zero_point:
@@ -276,7 +290,7 @@ def quantized_matmul(form: Form, tiles: Tiles | None = None) -> Module:
                 return b.cast(b.lookup(B, T), f64)
             if form.zero_point:
                 return b.cast(b.cast(B, i32) - b.cast(each(Z), i32), f64)
-            return b.cast(B, f64)
+            return b.cast(B, f64) - float(form.offset) if form.offset else b.cast(B, f64)
 
         weights = values() * b.cast(each(S), f64)
         return b.dot(A, weights * b.cast(second, f64) if form.second_level else weights)
@@ -337,35 +351,32 @@ def _multiple(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: runs the cases of a form on the reference machine, or prints its module."""
-    parser = argparse.ArgumentParser(
-        prog="python -m programs.quantized_matmul", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+def add_form_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say a `Form`."""
     parser.add_argument("--format", choices=FORMATS, help="a form with a name; else say it:")
     parser.add_argument("--weight", default="u4", help="the type of the codes")
     parser.add_argument("--group", default="128", help="rows that share a scale, or `column`")
     parser.add_argument("--scale", help="the type of the scales; as the activations")
+    parser.add_argument("--offset", type=int, default=0, help="a zero point for all weights")
     parser.add_argument("--zero-point", action="store_true", help="read (code - zero) * scale")
     parser.add_argument("--second-level", action="store_true", help="one f32 scales all weights")
     parser.add_argument("--entries", type=int, help="codes are positions in a table, an argument")
     parser.add_argument("--activation", default="f16", help="f16 or bf16")
-    parser.add_argument("--print", action="store_true", help="print the module and run nothing")
-    given = parser.parse_args(arguments)
-    try:
-        form = FORMATS[given.format] if given.format else Form(
-            given.weight, None if given.group == "column" else int(given.group),
-            given.scale or given.activation, given.zero_point, given.second_level, given.entries,
-            given.activation,
-        )  # fmt: skip
-        module = quantized_matmul(form)
-    except (VmError, DTypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if given.print:
-        print(module)
-        return 0
+
+
+def given_form(given: argparse.Namespace) -> Form:
+    """The form that arguments say. Raises `DTypeError` for one that cannot be."""
+    if given.format:
+        return FORMATS[given.format]
+    group = None if given.group == "column" else int(given.group)
+    return Form(
+        given.weight, group, given.scale or given.activation, given.zero_point,
+        given.second_level, given.entries, given.activation, given.offset,
+    )  # fmt: skip
+
+
+def run_cases(module: Module) -> int:
+    """Runs and reports the cases of a module; the exit status."""
     results = [run_case(module, case) for case in module.cases.values()]
     for result in results:
         for each in result.expectations:
@@ -376,6 +387,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if result.fault is not None:
             print(f"{result.name}: FAIL\n{result.fault}", file=sys.stderr)
     return 0 if all(result.passed for result in results) else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: runs the cases of a form on the reference machine, or prints its module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m programs.quantized_matmul", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_form_arguments(parser)
+    parser.add_argument("--print", action="store_true", help="print the module and run nothing")
+    given = parser.parse_args(arguments)
+    try:
+        module = quantized_matmul(given_form(given))
+    except (VmError, DTypeError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if given.print:
+        print(module)
+        return 0
+    return run_cases(module)
 
 
 if __name__ == "__main__":

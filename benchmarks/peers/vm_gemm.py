@@ -1,0 +1,136 @@
+"""The project's own kernels for few rows: compiled from what programs/gemm.py builds."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import lru_cache, partial
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
+
+from benchmarks.peers.peer import Peer, Prepared
+from benchmarks.peers.vm_w4a16 import vm_version
+from benchmarks.problem import GROUP, Point, pack_words
+from benchmarks.timing import calls_per_graph, capture, interleaved_samples, rotation
+from programs.gemm import Schedule, gemm
+from programs.gemm_schedules import H100, fitting
+from programs.quantized_matmul import Form
+
+if TYPE_CHECKING:
+    import torch
+
+    from benchmarks.laboratory import Problem
+
+MOST_ROWS = 16
+TUNING_ROUNDS = 3
+TIMES = os.environ.get("VM_GEMM_TIMES")
+"""A file for the time of every schedule that was tried, a JSON object a line."""
+
+_failed: set[tuple[Form, Schedule]] = set()
+"""Schedules that do not compile: too many registers."""
+
+
+def supports(point: Point) -> bool:
+    return point.m <= MOST_ROWS and point.k % GROUP == 0
+
+
+def form_of(point: Point) -> Form:
+    weight = point.weight
+    return Form(weight.name, GROUP, offset=0 if weight.is_float else 1 << (weight.bits - 1))
+
+
+def schedules(point: Point) -> list[Schedule]:
+    found = fitting(form_of(point), point.m, point.n, point.k, H100)
+    return [each for each in found if (form_of(point), each) not in _failed]
+
+
+@lru_cache(maxsize=1024)
+def module(form: Form, schedule: Schedule):
+    return gemm(form, schedule)
+
+
+def _compiles(job: tuple[Form, Schedule]) -> bool:
+    """Compiles the programs of a schedule into the cache of the machine."""
+    from vm.errors import VmError
+    from vm.runtime.compiled import cubin_of
+
+    try:
+        for name in ("pack_weight", "pack_scale", "gemm"):
+            cubin_of(module(*job)[name].instantiate(), "sm_90a", "aligned")
+    except VmError as error:
+        print(job, str(error).splitlines()[0], flush=True)
+        return False
+    return True
+
+
+def compile_ahead(points: Sequence[Point]) -> None:
+    jobs = list(dict.fromkeys((form_of(p), s) for p in points for s in schedules(p)))
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        compiled = list(pool.map(_compiles, jobs, chunksize=2))
+    _failed.update(job for job, good in zip(jobs, compiled, strict=True) if not good)
+    print(f"{len(jobs)} schedules, {len(_failed)} do not compile", flush=True)
+
+
+def prepare(point: Point, problem: Problem) -> Prepared:
+    """The fastest of the schedules, each timed as the harness times."""
+    import vm
+
+    form = form_of(point)
+    outputs = problem.new_outputs(rotation(point.weight_bytes))
+    candidates, tried = [], []
+    packed: dict[tuple[int, int, int], list] = {}
+    for schedule in schedules(point):
+        made = module(form, schedule)
+        key = schedule.rows, schedule.span, schedule.depth
+        if key not in packed:
+            packed[key] = _packed_copies(made, problem, point, schedule, len(outputs))
+        kernel = vm.compile(made["gemm"])
+        launches = tuple(
+            partial(kernel, problem.activations, *copy, output)
+            for copy, output in zip(packed[key], outputs, strict=True)
+        )
+        candidates.append(Prepared(launches, outputs, str(schedule)))
+        tried.append(schedule)
+    calls = calls_per_graph(len(outputs), max(1.0, 1e6 * point.bytes / 3e12))
+    graphs = [capture(candidate, calls) for candidate in candidates]
+    medians = [statistics.median(each) for each in interleaved_samples(graphs, TUNING_ROUNDS)]
+    record(point, zip(tried, medians, strict=True))
+    return candidates[medians.index(min(medians))]
+
+
+def record(point: Point, times: Iterable[tuple[Schedule, float]]) -> None:
+    if TIMES:
+        with open(TIMES, "a", encoding="utf-8") as file:
+            for schedule, us in times:
+                row = {"weight": point.weight.name, "shape": point.shape, "m": point.m}
+                row |= {**asdict(schedule), "us": round(us, 3)}
+                file.write(json.dumps(row) + "\n")
+
+
+def _packed_copies(
+    made, problem: Problem, point: Point, schedule: Schedule, count: int
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Weights and scales as the programs pack them."""
+    import torch
+
+    import vm
+
+    words = torch.stack(pack_words(problem.codes.to(torch.int64), point.weight.bits), dim=-1)
+    stored = (words - ((words >> 31) << 32)).to(torch.int32).reshape(point.n, -1)
+    stored = stored.contiguous().view(torch.uint8)
+    blocks = -(-point.n // schedule.rows)
+    steps = -(-point.k // (GROUP * schedule.span))
+    tile = schedule.rows * GROUP * point.weight.bits // 8
+    packed = torch.empty((blocks, steps, schedule.span * tile), dtype=torch.uint8, device="cuda")
+    scales = torch.empty((blocks, steps, schedule.span, 8, schedule.rows // 8),
+                         dtype=torch.float16, device="cuda")  # fmt: skip
+    vm.compile(made["pack_weight"])(stored, packed)
+    vm.compile(made["pack_scale"])(problem.scales, scales)
+    return [(packed.clone(), scales.clone()) for _ in range(count)]
+
+
+VM_GEMM = Peer("vm_gemm", "vm (this project)", vm_version, supports, prepare, compile_ahead)

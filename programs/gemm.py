@@ -1,0 +1,418 @@
+"""C = A W^T for few rows of A, where a language model decodes: one builder for all weights.
+
+W is read once, and that is all the time there is. So it is the 16-row operand of the matrix unit,
+a block makes `rows` outputs for `columns` rows of A, and each of its warps takes a share of K and
+has its own ring of stages in shared memory: no warp waits for another until the end, where their
+sums are added. What varies is written down in a `Form` (how weights are stored) and a `Schedule`
+(who does what when). The module that `gemm` makes of the two has the programs that pack weights,
+scales and zero points once, `gemm` itself, its reference and cases:
+
+    python -m programs.gemm --weight u3 --offset 4 --print
+    python -m programs.gemm --format nvfp4 --rows 32 --warps 16
+
+Any M, N and K will do that groups divide: tiles that reach past an edge are packed with code 0 and
+scale 0, and A reads 0 there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from programs.quantized_matmul import (
+    LARGEST_RANDOM,
+    Form,
+    add_form_arguments,
+    given_form,
+    run_cases,
+)
+from vm.errors import VmError
+from vm.isa.builder import Builder
+from vm.isa.dtypes import DTypeError, dtype
+from vm.isa.program import Module
+
+DEPTHS = (16, 32, 64, 128)
+"""How much of K a tile of weights is."""
+LANES = 32
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Who does what when.
+
+    A block makes `rows` outputs of `columns` rows of A with `warps` warps. A stage is `span` groups
+    along K, and a warp has `stages` of them in flight; of a group at most `depth` is in registers
+    at once. `resident` blocks sit on a multiprocessor
+    at once, of this grid and of the next. `bulk` fills stages by one copy of the copy engine each
+    (sm_90a and later), else every thread copies its part. Raises `ValueError` for what fits no
+    fragment or leaves threads without a share of the sums.
+    """
+
+    rows: int = 64
+    columns: int = 8
+    warps: int = 8
+    stages: int = 2
+    span: int = 1
+    depth: int = 128
+    resident: int = 2
+    bulk: bool = True
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if getattr(self, each.name) < (0 if each.name == "bulk" else 1):
+                raise ValueError(f"{each.name} is at least 1")
+        if self.rows % 16 or self.columns % 8:
+            raise ValueError("rows are a multiple of 16, columns of 8: a fragment has so many")
+        if self.depth not in DEPTHS:
+            raise ValueError(f"the depth is {', '.join(map(str, DEPTHS))}")
+        sums, threads = self.rows * self.columns, self.warps * LANES
+        if sums % threads and threads % sums:
+            raise ValueError(f"{threads} threads do not share {sums} sums evenly")
+        if not self.bulk and self.stages < 2:
+            raise ValueError("copies of threads run ahead only with 2 stages or more")
+
+
+def group_of(form: Form) -> int:
+    """Along how much of K a thread adds up before it scales: a group, or a part of a long one.
+
+    Raises `DTypeError` for groups that no fragment divides.
+    """
+    group = math.gcd(form.group or DEPTHS[-1], DEPTHS[-1])
+    if group not in DEPTHS:
+        raise DTypeError(f"groups of {form.group} fit no fragment: write a multiple of 16")
+    return group
+
+
+def _row_bits(form: Form) -> int:
+    """Bits of what is stored for a row of a tile beside its weights."""
+    return (dtype(form.scale).bits if form.group else 0) + (
+        8 if form.group and form.zero_point else 0
+    )
+
+
+def stage_bytes(form: Form, schedule: Schedule) -> int:
+    """Bytes that a stage of a warp's ring takes in shared memory."""
+    rows = schedule.rows
+    weights = rows * group_of(form) * dtype(form.weight).bits // 8
+    return schedule.span * (weights + _row_bits(form) * rows // 8)
+
+
+def gemm(form: Form, schedule: Schedule | None = None) -> Module:
+    """The module of a form: `pack_weight`, `pack_scale` (and `pack_zero_point`), `gemm`, `product`
+    and cases. Raises `DTypeError` for a form it cannot compute."""
+    schedule = schedule or Schedule()
+    b = Builder()
+    M, N, K, G = b.sizes("M N K G")  # G groups along K
+    f32, f64, i32, u8 = b.f32, b.f64, b.i32, b.u8
+
+    WEIGHT = b.const(dtype(form.weight))
+    ACTIVATION = b.const(dtype(form.activation))
+    SCALE = b.const(dtype(form.scale))
+    ROWS = b.const(schedule.rows)
+    COLUMNS = b.const(schedule.columns)
+    STEP = b.const(group_of(form))
+    BK = b.const(min(group_of(form), schedule.depth))
+    SPAN = b.const(schedule.span)
+    WARPS = b.const(schedule.warps)
+    STAGES = b.const(schedule.stages)
+    RESIDENT = b.const(schedule.resident)
+    GROUP = b.const(form.group, "GROUP") if form.group else K
+    ENTRIES = b.const(form.entries, "ENTRIES") if form.entries else None
+
+    # A thread's share of a row is one run along K, in the order in which it is best cast.
+    dots = b.layout(b.dot_layout(ROWS, COLUMNS, BK, ACTIVATION, 1, k_run=BK // 16))
+    run = BK // 4 if min(group_of(form), schedule.depth) > 16 else 2
+    codes = b.layout(
+        dots.a if form.entries else dots.a / b.local(1, run) * b.cast_order(WEIGHT, ACTIVATION, run)
+    )
+    bytes = b.layout(b.packed(codes, WEIGHT))
+    # Rows j * 8 + r, j in order, are those of the lanes r * 4 to r * 4 + 3.
+    by_row = b.layout(b.spatial(8, 1).replicated(4).local(1, ROWS // 8))
+    sums, threads = schedule.rows * schedule.columns, schedule.warps * LANES
+    each = max(1, sums // threads)  # of the sums, for a thread
+    across = max(1, each // schedule.columns), min(each, schedule.columns)
+    shares = b.layout(
+        b.replicated(max(1, threads // sums)).local(WARPS, *across)
+        .spatial(1, 1, COLUMNS // across[1]).spatial(1, ROWS // across[0], 1)
+    )  # fmt: skip
+
+    PARTS = b.const(group_of(form) // min(group_of(form), schedule.depth))  # tiles of a step
+    TILE = b.const(ROWS * BK * b.bits(WEIGHT) // 8)  # bytes of a tile of weights
+    if schedule.bulk:
+        STAGE = b.const(stage_bytes(form, schedule))
+    blocks, steps = b.ceil_div(N, ROWS), b.ceil_div(K, STEP * SPAN)
+    tiles = SPAN * PARTS  # of a stage
+    packed = (blocks, steps, tiles * TILE)
+    rows_packed = (blocks, steps, SPAN, 8, ROWS // 8)
+    group_steps = b.ceil_div(G * GROUP, STEP * SPAN)
+    group_rows_packed = (blocks, group_steps, SPAN, 8, ROWS // 8)
+    groups = (N, K // GROUP if form.group else 1)
+    whole = [K % GROUP == 0] if form.group else []
+
+    @b.program(grid=(blocks, steps * tiles), threads=LANES)
+    def pack_weight(W: b.global_(WEIGHT)[N, K], P: b.out(b.global_(u8))[packed]):
+        """W as `gemm` reads it: tile by tile, and in a tile thread by thread."""
+        n, k = b.block_index()
+        w = b.load(W[n * ROWS : +ROWS, k * BK : +BK], layout=codes)
+        b.store(P[n, k // tiles, k % tiles * TILE : +TILE], b.view(w, u8, layout=bytes))
+
+    def pack_rows(source, target, kind, cast):
+        """A column of one number for each row, as the lanes read it."""
+        n, k = b.block_index()
+        column = b.load(source[n * ROWS : +ROWS, k * STEP // GROUP : +1])
+        by_eight = b.transpose(b.reshape(column, [ROWS // 8, 8]))
+        b.store(target[n, k // SPAN, k % SPAN, :, :], b.cast(by_eight, kind) if cast else by_eight)
+
+    if form.group:
+        @b.program(grid=(blocks, group_steps * SPAN), threads=LANES)
+        def pack_scale(S: b.global_(SCALE)[N, G], Q: b.out(b.global_(SCALE))[group_rows_packed]):
+            """Scales as `gemm` reads them: those of a tile together, a lane's rows in order."""
+            pack_rows(S, Q, SCALE, cast=False)
+
+    # Zero points are held as bytes: as codes, rows of them would not begin at bytes.
+    ZERO = u8 if dtype(form.weight).kind == "unsigned" else b.i8
+
+    if form.group:
+        ZEROS = b.constant(b.global_(ZERO))[rows_packed]
+    else:
+        ZEROS = b.constant(b.global_(WEIGHT))[groups]
+
+    if form.group and form.zero_point:
+        @b.program(grid=(blocks, group_steps * SPAN), threads=LANES)
+        def pack_zero_point(
+            Z: b.global_(WEIGHT)[N, G], Q: b.out(b.global_(ZERO))[group_rows_packed]
+        ):
+            """Zero points as `gemm` reads them."""
+            pack_rows(Z, Q, ZERO, cast=form.weight not in ("u8", "i8"))
+
+    def copied(*names):
+        """Where bulk copies begin."""
+        return [b.aligned(name, 16) for name in names] if schedule.bulk else []
+
+    streams = ["P", *(["Q", *(["Z"] if form.zero_point else [])] if form.group else [])]
+
+    @b.program(
+        grid=(blocks, b.ceil_div(M, COLUMNS)),
+        threads=WARPS * LANES,
+        where=[*whole, *copied(*streams), b.resident(RESIDENT)],
+    )
+    def gemm(
+        A: b.global_(ACTIVATION)[M, K],
+        P: b.constant(b.global_(u8))[packed],
+        Q: b.constant(b.global_(SCALE))[rows_packed if form.group else groups],
+        Z: ZEROS if form.zero_point else None,
+        T: b.global_(ACTIVATION)[ENTRIES] if form.entries else None,
+        second: f32 if form.second_level else None,
+        C: b.out(b.global_(ACTIVATION))[M, N],
+    ):
+        """C = A W^T, with W as `pack_weight` and its scales as `pack_scale` store them."""
+        b.grid_launch_dependents()
+        n, m = b.block_index()
+        part = b.shared_alloc(f32, [WARPS, ROWS, COLUMNS])
+        weights = b.shared_alloc(u8, [WARPS, STAGES, tiles * TILE])
+        scales = zeros = None
+        if form.group:
+            scales = b.shared_alloc(SCALE, [WARPS, STAGES, SPAN, 8, ROWS // 8])
+        if form.group and form.zero_point:
+            zeros = b.shared_alloc(ZERO, [WARPS, STAGES, SPAN, 8, ROWS // 8])
+        if form.entries:
+            table = b.shared_alloc(ACTIVATION, [ENTRIES])
+        if schedule.bulk:
+            full = b.mbarrier_alloc([WARPS, STAGES])
+
+        def fill(w, slot, step):
+            """Starts the copies of a stage."""
+            if schedule.bulk:
+                b.mbarrier_expect(full[w, slot], STAGE)
+            for target, source in ((weights, P), (scales, Q), (zeros, Z)):
+                if target is None:
+                    continue
+                where = target[w, slot]
+                if schedule.bulk:
+                    b.copy_bulk(where, source[n, step], full[w, slot])
+                else:
+                    b.copy_async(where, source[n, step])
+
+        def of_rows(x, kind):
+            """A number for each row, as a column in the type of the computation."""
+            return b.cast(b.reshape(b.transpose(x), [ROWS, 1]), kind)
+
+        def values(q, zero):
+            """The weights of a tile without their scales."""
+            if form.entries:
+                return b.lookup(q, table)
+            numbers = q if form.weight == form.activation else b.cast(q, ACTIVATION)
+            if form.offset:
+                numbers = numbers - float(form.offset)
+            return numbers - zero if form.zero_point else numbers
+
+        if form.entries:
+            b.grid_wait()
+            b.store(table, b.load(T))
+            b.synchronize()
+        with b.group("worker", warps=1, copies=WARPS):
+            w = b.group_index()
+            first = w * steps // WARPS
+            share = (w + 1) * steps // WARPS - first
+            ahead = STAGES if schedule.bulk else STAGES - 1
+            for s in b.range(ahead, unroll="full"):
+                with b.if_(s < share):
+                    fill(w, s, first + s)
+                if not schedule.bulk:
+                    b.commit_async()
+            if not form.entries:
+                b.grid_wait()
+            sum = b.var(b.register(f32)[ROWS, COLUMNS], b.fill(0.0))
+            column_zero = None
+            if form.group is None and form.zero_point:
+                column_zero = b.cast(b.load(Z[n * ROWS : +ROWS, 0:+1]), ACTIVATION)
+
+            def activations(step, tile):
+                at = ((first + step) * tiles + tile) * BK
+                return b.load(A[m * COLUMNS : +COLUMNS, at : +BK], layout=dots.b.transpose())
+
+            def product(x, slot, tile, zero, before):
+                """The product of a tile, added to what was before."""
+                bytes_of_tile = weights[w, slot, tile * TILE : +TILE]
+                q = b.view(b.load(bytes_of_tile, layout=bytes), WEIGHT, layout=codes)
+                return b.dot(values(q, zero), b.transpose(x), before)
+
+            def step(x, slot, j):
+                """Adds the products of a step, scaled; `x` is for its first tile."""
+                if form.group is None:
+                    zero = column_zero
+                elif form.zero_point:
+                    zero = of_rows(b.load(zeros[w, slot, j], layout=by_row), ACTIVATION)
+                else:
+                    zero = None
+                acc = b.var(b.register(f32)[ROWS, COLUMNS], b.fill(0.0)) if form.group else sum
+                acc.assign(product(x, slot, j * PARTS, zero, acc))
+                for part in b.range(1, PARTS, unroll="full"):
+                    tile = j * PARTS + part
+                    acc.assign(product(activations(g, tile), slot, tile, zero, acc))
+                if form.group:
+                    scale = of_rows(b.load(scales[w, slot, j], layout=by_row), f32)
+                    sum.assign(b.fma(acc, scale, sum))
+
+            for g in b.range(share):
+                slot = g % STAGES
+                x = activations(g, 0)  # asked for before the wait for the weights
+                if schedule.bulk:
+                    b.mbarrier_wait(full[w, slot], g // STAGES % 2)
+                else:
+                    b.wait_async(STAGES - 2)
+                    b.synchronize()
+                    with b.if_(g + STAGES - 1 < share):
+                        fill(w, (g + STAGES - 1) % STAGES, first + g + STAGES - 1)
+                    b.commit_async()
+                step(x, slot, 0)
+                for j in b.range(1, SPAN, unroll="full"):
+                    step(activations(g, j * PARTS), slot, j)
+                if schedule.bulk:
+                    b.synchronize()  # all lanes have read the stage
+                    with b.if_(g + STAGES < share):
+                        fill(w, slot, first + g + STAGES)
+            b.store(part[w], sum)
+        b.synchronize()
+        total = b.reduce(b.load(part, layout=shares), axis=0, keep=False)
+        if form.group is None:
+            total = total * b.cast(b.load(Q[n * ROWS : +ROWS, 0:+1]), f32)
+        if form.second_level:
+            total = total * second
+        b.store(C[m * COLUMNS : +COLUMNS, n * ROWS : +ROWS],
+                b.cast(b.transpose(total), ACTIVATION))  # fmt: skip
+
+    @b.reference()
+    def product(
+        A: ACTIVATION[M, K],
+        W: WEIGHT[N, K],
+        S: SCALE[groups],
+        Z: WEIGHT[groups] if form.zero_point else None,
+        T: ACTIVATION[ENTRIES] if form.entries else None,
+        second: f32 if form.second_level else None,
+    ):
+        def along(columns):
+            """The number of its group for each element."""
+            return b.repeat(columns, GROUP, axis=1) if form.group else columns
+
+        def values():
+            if form.entries:
+                return b.cast(b.lookup(W, T), f64)
+            if form.zero_point:
+                return b.cast(b.cast(W, i32) - b.cast(along(Z), i32), f64)
+            return b.cast(W, f64) - float(form.offset) if form.offset else b.cast(W, f64)
+
+        weights = values() * b.cast(along(S), f64)
+        if form.second_level:
+            weights = weights * b.cast(second, f64)
+        return b.dot(A, b.transpose(weights))
+
+    # Floats that come to all but the largest codes, and scales that bring weights near 1.
+    weight = dtype(form.weight)
+    deviation = weight.max / 2 if weight.kind == "float" else None
+    reach = 2.0 ** -math.frexp(1.0 if form.entries else float(weight.max))[1]
+    rounded = form.entries is None and form.weight_is_rounded
+
+    def random_case(M, N, K):
+        A = b.random(ACTIVATION, [M, K], seed=1)
+        W = b.random(WEIGHT, [N, K], seed=2, scale=deviation, below=ENTRIES)
+        S = b.random(SCALE, [N, K // GROUP if form.group else 1], seed=3, scale=reach)
+        Z = T = None
+        if form.zero_point:
+            Z = b.random(WEIGHT, [N, K // GROUP if form.group else 1], seed=4)
+        if form.entries:
+            T = b.random(ACTIVATION, [ENTRIES], seed=5)
+        more = [part for part in (T, 0.75 if form.second_level else None) if part is not None]
+        held = [pack_scale(S) if form.group else S]
+        if form.zero_point:
+            held.append(pack_zero_point(Z) if form.group else Z)
+        C = gemm(A, pack_weight(W), *held, *more, N=N)
+        given = [part for part in (S, Z) if part is not None]
+        # A sum of products for each group, of groups for each warp, and of warps.
+        terms = K + (K // GROUP if form.group else 1) + WARPS + 1
+        b.expect(C, product(A, W, *given, *more), bound=b.dot_error(
+            ACTIVATION, f32, terms, operand_roundings=1 if rounded else None,
+            largest_factor=LARGEST_RANDOM if rounded else None))  # fmt: skip
+
+    # Sizes that fill tiles, and sizes just past them, odd, and smaller than one.
+    unit = form.group or 1
+    stage = group_of(form) * schedule.span
+    for name, (m, n, k) in {
+        "one_row": (1, 2 * schedule.rows, stage * schedule.warps * (schedule.stages + 1)),
+        "more_rows": (schedule.columns + 1, schedule.rows + 1, stage + 1),
+        "smallest": (1, 1, 1),
+    }.items():
+        b.case(name, M=m, N=n, K=-(-k // unit) * unit)(random_case)
+    return b.module()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: runs the cases of a form on the reference machine, or prints its module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m programs.gemm", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_form_arguments(parser)
+    for each in fields(Schedule):
+        if each.name != "bulk":
+            parser.add_argument(f"--{each.name}", type=int, default=each.default)
+    parser.add_argument("--no-bulk", dest="bulk", action="store_false", help="no bulk copies")
+    parser.add_argument("--print", action="store_true", help="print the module and run nothing")
+    given = parser.parse_args(arguments)
+    try:
+        schedule = Schedule(**{each.name: getattr(given, each.name) for each in fields(Schedule)})
+        module = gemm(given_form(given), schedule)
+    except (VmError, DTypeError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if given.print:
+        print(module)
+        return 0
+    return run_cases(module)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
