@@ -1,7 +1,8 @@
 """Instructions for each element of fast casts, counted in machine code; no GPU is needed.
 
-    python -m benchmarks.casts                  # all pairs, into benchmarks/results/casts.json
-    python -m benchmarks.casts u4 f6e3m2 nf4    # some sources, only printed
+    python -m benchmarks.casts                  # into benchmarks/results/casts.json
+    python -m benchmarks.casts u4 f6e3m2        # some sources, only printed
+    python -m benchmarks.casts --gpu            # every code in every place, on the first GPU
 
 A thread loads a run of packed elements, casts them and stores the result. Of two such kernels, one
 with twice the elements of the other, the difference in instructions that neither load nor store is
@@ -11,11 +12,17 @@ what the elements cost: addresses and constants, which both have, are not in it.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
+
+import numpy as np
 
 if not __package__:  # run as a file: make the `benchmarks` package importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,19 +32,29 @@ from benchmarks.report import markdown_table
 from vm.compiler import casts
 from vm.isa.dtypes import dtype, known_names
 from vm.isa.kernel import Kernel
+from vm.isa.packing import pack
 from vm.isa.program import parse
-from vm.runtime import nvrtc
-from vm.runtime.compiled import cubin_of
+from vm.isa.tensor import Tensor
+from vm.runtime import cuda, nvrtc, reference
+from vm.runtime.compiled import cubin_of, emitted, run_on_cuda
+from vm.runtime.emulator import PRELUDE
 from vm.runtime.sass import disassemble, instructions
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "benchmarks" / "results" / "casts.json"
 DOCUMENT = ROOT / "docs" / "casts.md"
 TARGETS = ("sm_80", "sm_90a")
-ELEMENTS = 64
-"""Elements of a thread in the smaller kernel: two runs of every width."""
 RUN = 32
 """Elements whose order is chosen together."""
+ELEMENTS = RUN
+"""Elements of a thread in the smaller kernel."""
+COUNTED = (
+    *(f"u{bits}" for bits in range(1, 9)), *(f"i{bits}" for bits in range(2, 9)),
+    "f3e1m1", "f4e2m1", "f5e2m2", "f6e2m3", "f6e3m2", "f7e3m3", "f8e3m4", "f8e4m3", "f8e5m2",
+)  # fmt: skip
+"""What the table has: integers, the floats of OCP, and one of every other width (the steps of the
+others differ in constants alone)."""
+SECTION = re.compile(r"^\s*\.section\s+\.text\.(\S+?),", re.MULTILINE)
 MOVES = ("LDG", "STG", "BRA", "NOP", "EXIT")
 
 
@@ -76,26 +93,62 @@ program casts(X: global(u8)[{size}], Y: out(global({target}))[32, {elements}])
 """).programs["casts"].instantiate()
 
 
-def machine_instructions(made: Kernel, architecture: str) -> int:
-    """How many instructions of a kernel neither load nor store."""
-    code = disassemble(cubin_of(made, architecture, "aligned").payload)
-    return sum(not each.opcode.startswith(MOVES) for each in instructions(code))
+@dataclass(frozen=True)
+class Case:
+    """A cast in one order."""
+
+    source: str
+    target: str
+    order: str
+
+    @property
+    def distance(self) -> int:
+        """How many slots the elements of a pair are apart."""
+        if self.order == "memory":
+            return 1
+        return casts.best_distance(dtype(self.source), dtype(self.target), RUN)
+
+    def kernel(self, elements: int = ELEMENTS) -> Kernel:
+        return kernel(self.source, self.target, self.distance, elements)
 
 
-def count(source: str, target: str, order: str, architecture: str) -> Count:
-    given, to = dtype(source), dtype(target)
-    distance = 1 if order == "memory" else casts.best_distance(given, to, RUN)
-    found = casts.plan(given, to, casts.ordered(RUN, distance), RUN)
-    few, many = (
-        machine_instructions(kernel(source, target, distance, n), architecture)
-        for n in (ELEMENTS, 2 * ELEMENTS)
+def machine_instructions(made: Sequence[Kernel], architecture: str) -> list[int]:
+    """How many instructions of each kernel neither load nor store. All are compiled at once."""
+    texts = [emitted(each, architecture, "aligned").source for each in made]
+    names = [f"kernel_{number}" for number in range(len(texts))]
+    source = "\n".join(
+        re.sub(r"(?<=VM_KERNEL\()\w+", name, text)
+        for name, text in zip(names, texts, strict=True)
     )
-    return Count(
-        source, target, order, architecture, distance,
-        found.choice.rule if found else None,
-        found.cost / RUN if found else None,
-        round((many - few) / ELEMENTS, 3),
-    )  # fmt: skip
+    compiled = nvrtc.compile_cubin(source, architecture, names[0], (f"-I{PRELUDE}",))
+    sections = SECTION.split(disassemble(compiled.cubin))
+    code = dict(zip(sections[1::2], sections[2::2], strict=True))
+    return [
+        sum(not each.opcode.startswith(MOVES) for each in instructions(code[name]))
+        for name in names
+    ]
+
+
+def counts(cases: Sequence[Case]) -> list[Count]:
+    found = []
+    for architecture in TARGETS:
+        made = [case.kernel(n) for case in cases for n in (ELEMENTS, 2 * ELEMENTS)]
+        totals = machine_instructions(made, architecture)
+        for case, few, many in zip(cases, totals[::2], totals[1::2], strict=True):
+            given, to = dtype(case.source), dtype(case.target)
+            plan = casts.plan(given, to, casts.ordered(RUN, case.distance), RUN)
+            found.append(Count(
+                case.source, case.target, case.order, architecture, case.distance,
+                plan.choice.rule if plan else None, plan.cost / RUN if plan else None,
+                round((many - few) / ELEMENTS, 3),
+            ))  # fmt: skip
+    return found
+
+
+def cases(sources: Sequence[str]) -> list[Case]:
+    """Both orders of every source and target; where the best order is that of memory, it alone."""
+    both = (Case(s, t, o) for s, t, o in product(sources, casts.TARGETS, ("memory", "free")))
+    return [case for case in both if case.order == "memory" or case.distance > 1]
 
 
 def all_sources() -> list[str]:
@@ -104,29 +157,18 @@ def all_sources() -> list[str]:
     return [n for n in known_names() if dtype(n).bits <= 8 and dtype(n).kind in kinds]
 
 
-def counts(sources: Sequence[str], show: bool = False) -> list[Count]:
-    found = []
-    for source, target, architecture in product(sources, casts.TARGETS, TARGETS):
-        memory = free = count(source, target, "memory", architecture)
-        if casts.best_distance(dtype(source), dtype(target), RUN) > 1:
-            free = count(source, target, "free", architecture)
-        found += [memory, replace(free, order="free")]
-        if show:
-            print(memory, free, sep="\n", flush=True)
-    return found
-
-
 def table(found: Sequence[Count]) -> str:
     """A row for each pair of dtypes, in the order of the file."""
     by_case = {(c.source, c.target, c.order, c.architecture): c for c in found}
     rows = []
     for source, target in dict.fromkeys((c.source, c.target) for c in found):
-        best = by_case[source, target, "free", TARGETS[0]]
+        order = "free" if (source, target, "free", TARGETS[0]) in by_case else "memory"
+        best = by_case[source, target, order, TARGETS[0]]
         cells = [source, target, (best.rule or "general path").replace("_", " "),
                  str(best.distance)]  # fmt: skip
-        for order in ("free", "memory"):
+        for column in (order, "memory"):
             for architecture in TARGETS:
-                cells.append(f"{by_case[source, target, order, architecture].machine:.2f}")
+                cells.append(f"{by_case[source, target, column, architecture].machine:.2f}")
         rows.append(cells)
     head = ["from", "to", "rule", "distance"]
     head += [f"{order}, {name}" for order in ("free", "memory") for name in TARGETS]
@@ -143,11 +185,59 @@ def refreshed(text: str, found: Sequence[Count]) -> str:
     return BLOCK.sub(lambda block: f"{block[1]}{table(found)}\n{block[3]}", text)
 
 
+def differences_on_gpu(case: Case) -> int:
+    """How many results of a GPU differ from the reference machine's, of every code in every place
+    of a run beside various neighbours, and of random words."""
+    given, to = dtype(case.source), dtype(case.target)
+    made = case.kernel()
+    generator = np.random.default_rng(0)
+    size = 32 * ELEMENTS * given.bits // 8
+    thread, place = np.meshgrid(np.arange(32), np.arange(ELEMENTS), indexing="ij")
+    different = 0
+    for step in range(16):
+        codes = (thread + 32 * step + 7 * place * (step % 3)) % (1 << given.bits)
+        held = pack(codes.astype(given.storage), given)
+        if step >= 8:
+            held = generator.integers(0, 256, size).astype(np.uint8)
+        results = []
+        for run in (reference.run, run_on_cuda):
+            output = np.zeros((32, ELEMENTS), to.memory)
+            arguments = {"X": Tensor(dtype("u8"), (size,), held.copy()),
+                         "Y": Tensor(to, output.shape, output)}  # fmt: skip
+            results.append(to.decode(run(made, arguments).outputs["Y"].storage.view(to.storage)))
+        first, second = results
+        same = (first == second) & (np.signbit(first) == np.signbit(second))
+        different += int((~same & ~(np.isnan(first) & np.isnan(second))).sum())
+    return different
+
+
+def _compile(case: Case, architecture: str) -> None:
+    cubin_of(case.kernel(), architecture, "aligned")
+
+
+def check_on_gpu() -> int:
+    """Prints the casts that differ from the reference machine's; returns how many there are."""
+    checked = cases(all_sources())
+    architecture = cuda.device(0).target
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        list(pool.map(partial(_compile, architecture=architecture), checked, chunksize=4))
+    wrong = 0
+    for case in checked:
+        different = differences_on_gpu(case)
+        wrong += different > 0
+        if different:
+            print(f"{case}: {different} differ")
+    print(f"{len(checked) - wrong} of {len(checked)} casts equal the reference machine's")
+    return wrong
+
+
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        print(table(counts(sys.argv[1:])))
+    if sys.argv[1:] == ["--gpu"]:
+        sys.exit(check_on_gpu() > 0)
+    elif sys.argv[1:]:
+        print(table(counts(cases(sys.argv[1:]))))
     else:
-        measured = counts(all_sources(), show=True)
+        measured = counts(cases(COUNTED))
         document = {"toolchain": nvrtc.toolchain(), "counts": [asdict(c) for c in measured]}
         FILE.write_text(json.dumps(document, indent=1) + "\n")
         DOCUMENT.write_text(refreshed(DOCUMENT.read_text(), measured))

@@ -4,7 +4,7 @@ W is read once, and that is all the time there is. So it is the 16-row operand o
 a block makes `rows` outputs for `columns` rows of A, and each of its warps takes a share of K and
 has its own ring of stages in shared memory: no warp waits for another until the end, where their
 sums are added. What varies is written down in a `Form` (how weights are stored) and a `Schedule`
-(who does what when). The module that `gemm` makes of the two has the programs that pack weights,
+(who does what when). The module that `gemm` makes of the two has the program that packs weights,
 scales and zero points once, `gemm` itself, its reference and cases:
 
     python -m programs.gemm --weight u3 --offset 4 --print
@@ -48,7 +48,7 @@ class Schedule:
     at once. `resident` blocks sit on a multiprocessor
     at once, of this grid and of the next. `bulk` fills stages by one copy of the copy engine each
     (sm_90a and later), else every thread copies its part. Raises `ValueError` for what fits no
-    fragment or leaves threads without a share of the sums.
+    fragment.
     """
 
     rows: int = 64
@@ -68,9 +68,6 @@ class Schedule:
             raise ValueError("rows are a multiple of 16, columns of 8: a fragment has so many")
         if self.depth not in DEPTHS:
             raise ValueError(f"the depth is {', '.join(map(str, DEPTHS))}")
-        sums, threads = self.rows * self.columns, self.warps * LANES
-        if sums % threads and threads % sums:
-            raise ValueError(f"{threads} threads do not share {sums} sums evenly")
         if not self.bulk and self.stages < 2:
             raise ValueError("copies of threads run ahead only with 2 stages or more")
 
@@ -101,11 +98,12 @@ def stage_bytes(form: Form, schedule: Schedule) -> int:
 
 
 def gemm(form: Form, schedule: Schedule | None = None) -> Module:
-    """The module of a form: `pack_weight`, `pack_scale` (and `pack_zero_point`), `gemm`, `product`
-    and cases. Raises `DTypeError` for a form it cannot compute."""
+    """The module of a form: `pack`, `gemm`, `product` and cases.
+
+    Raises `DTypeError` for a form it cannot compute."""
     schedule = schedule or Schedule()
     b = Builder()
-    M, N, K, G = b.sizes("M N K G")  # G groups along K
+    M, N, K = b.sizes("M N K")
     f32, f64, i32, u8 = b.f32, b.f64, b.i32, b.u8
 
     WEIGHT = b.const(dtype(form.weight))
@@ -131,110 +129,100 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     bytes = b.layout(b.packed(codes, WEIGHT))
     # Rows j * 8 + r, j in order, are those of the lanes r * 4 to r * 4 + 3.
     by_row = b.layout(b.spatial(8, 1).replicated(4).local(1, ROWS // 8))
+    # A thread adds up all parts of its sums, where threads share them evenly.
     sums, threads = schedule.rows * schedule.columns, schedule.warps * LANES
-    each = max(1, sums // threads)  # of the sums, for a thread
-    across = max(1, each // schedule.columns), min(each, schedule.columns)
-    shares = b.layout(
-        b.replicated(max(1, threads // sums)).local(WARPS, *across)
-        .spatial(1, 1, COLUMNS // across[1]).spatial(1, ROWS // across[0], 1)
-    )  # fmt: skip
-
+    shares = None
+    if sums % threads == 0 or threads % sums == 0:
+        each = max(1, sums // threads)  # sums of a thread
+        across = max(1, each // schedule.columns), min(each, schedule.columns)
+        shares = b.layout(
+            b.replicated(max(1, threads // sums)).local(WARPS, *across)
+            .spatial(1, 1, COLUMNS // across[1]).spatial(1, ROWS // across[0], 1),
+            name="shares",
+        )  # fmt: skip
     PARTS = b.const(group_of(form) // min(group_of(form), schedule.depth))  # tiles of a step
     TILE = b.const(ROWS * BK * b.bits(WEIGHT) // 8)  # bytes of a tile of weights
-    if schedule.bulk:
-        STAGE = b.const(stage_bytes(form, schedule))
+    STAGE = b.const(stage_bytes(form, schedule))
     blocks, steps = b.ceil_div(N, ROWS), b.ceil_div(K, STEP * SPAN)
     tiles = SPAN * PARTS  # of a stage
-    packed = (blocks, steps, tiles * TILE)
-    rows_packed = (blocks, steps, SPAN, 8, ROWS // 8)
-    group_steps = b.ceil_div(G * GROUP, STEP * SPAN)
-    group_rows_packed = (blocks, group_steps, SPAN, 8, ROWS // 8)
+    stages = (blocks, steps, STAGE)
     groups = (N, K // GROUP if form.group else 1)
     whole = [K % GROUP == 0] if form.group else []
-
-    @b.program(grid=(blocks, steps * tiles), threads=LANES)
-    def pack_weight(W: b.global_(WEIGHT)[N, K], P: b.out(b.global_(u8))[packed]):
-        """W as `gemm` reads it: tile by tile, and in a tile thread by thread."""
-        n, k = b.block_index()
-        w = b.load(W[n * ROWS : +ROWS, k * BK : +BK], layout=codes)
-        b.store(P[n, k // tiles, k % tiles * TILE : +TILE], b.view(w, u8, layout=bytes))
-
-    def pack_rows(source, target, kind, cast):
-        """A column of one number for each row, as the lanes read it."""
-        n, k = b.block_index()
-        column = b.load(source[n * ROWS : +ROWS, k * STEP // GROUP : +1])
-        by_eight = b.transpose(b.reshape(column, [ROWS // 8, 8]))
-        b.store(target[n, k // SPAN, k % SPAN, :, :], b.cast(by_eight, kind) if cast else by_eight)
-
-    if form.group:
-        @b.program(grid=(blocks, group_steps * SPAN), threads=LANES)
-        def pack_scale(S: b.global_(SCALE)[N, G], Q: b.out(b.global_(SCALE))[group_rows_packed]):
-            """Scales as `gemm` reads them: those of a tile together, a lane's rows in order."""
-            pack_rows(S, Q, SCALE, cast=False)
-
     # Zero points are held as bytes: as codes, rows of them would not begin at bytes.
     ZERO = u8 if dtype(form.weight).kind == "unsigned" else b.i8
+    # In a stage, behind the weights: the scales of each step, then the zero points of each.
+    scale_bytes = ROWS * b.bits(SCALE) // 8
+    scales_at = tiles * TILE
+    zeros_at = scales_at + SPAN * scale_bytes
 
-    if form.group:
-        ZEROS = b.constant(b.global_(ZERO))[rows_packed]
-    else:
-        ZEROS = b.constant(b.global_(WEIGHT))[groups]
+    def bytes_of_rows(count):
+        """Who holds the bytes of a number for each row, `count` for a lane."""
+        return b.spatial(8).replicated(4).local(count)
 
-    if form.group and form.zero_point:
-        @b.program(grid=(blocks, group_steps * SPAN), threads=LANES)
-        def pack_zero_point(
-            Z: b.global_(WEIGHT)[N, G], Q: b.out(b.global_(ZERO))[group_rows_packed]
-        ):
-            """Zero points as `gemm` reads them."""
-            pack_rows(Z, Q, ZERO, cast=form.weight not in ("u8", "i8"))
+    @b.program(grid=(blocks, steps * SPAN), threads=LANES, where=whole)
+    def pack(
+        W: b.global_(WEIGHT)[N, K],
+        S: b.global_(SCALE)[groups] if form.group else None,
+        Z: b.global_(WEIGHT)[groups] if form.group and form.zero_point else None,
+        P: b.out(b.global_(u8))[stages],
+    ):
+        """W with its scales and zero points as `gemm` reads them: stage by stage."""
+        n, step = b.block_index()
+        stage = step // SPAN
+        j = step % SPAN
+        for part in b.range(PARTS, unroll="full"):
+            k = (step * PARTS + part) * BK
+            w = b.load(W[n * ROWS : +ROWS, k : +BK], layout=codes)
+            at = (j * PARTS + part) * TILE
+            b.store(P[n, stage, at : +TILE], b.view(w, u8, layout=bytes))
 
-    def copied(*names):
-        """Where bulk copies begin."""
-        return [b.aligned(name, 16) for name in names] if schedule.bulk else []
+        def column(source):
+            """A number for each row, as the lanes hold it."""
+            rows = b.load(source[n * ROWS : +ROWS, step * STEP // GROUP : +1])
+            return b.relayout(b.transpose(b.reshape(rows, [ROWS // 8, 8])), by_row)
 
-    streams = ["P", *(["Q", *(["Z"] if form.zero_point else [])] if form.group else [])]
+        if form.group:
+            held = b.view(column(S), u8, layout=bytes_of_rows(scale_bytes // 8))
+            b.store(P[n, stage, scales_at + j * scale_bytes : +scale_bytes], held)
+        if form.group and form.zero_point:
+            zero = column(Z)
+            if form.weight not in ("u8", "i8"):
+                zero = b.cast(zero, ZERO)
+            if form.weight != "u8":
+                zero = b.view(zero, u8, layout=by_row)
+            b.store(P[n, stage, zeros_at + j * ROWS : +ROWS], b.reshape(zero, [ROWS]))
 
     @b.program(
         grid=(blocks, b.ceil_div(M, COLUMNS)),
         threads=WARPS * LANES,
-        where=[*whole, *copied(*streams), b.resident(RESIDENT)],
+        where=[*whole, *([b.aligned("P", 16)] if schedule.bulk else []), b.resident(RESIDENT)],
     )
     def gemm(
         A: b.global_(ACTIVATION)[M, K],
-        P: b.constant(b.global_(u8))[packed],
-        Q: b.constant(b.global_(SCALE))[rows_packed if form.group else groups],
-        Z: ZEROS if form.zero_point else None,
+        P: b.constant(b.global_(u8))[stages],
+        S: None if form.group else b.constant(b.global_(SCALE))[groups],
+        Z: b.constant(b.global_(WEIGHT))[groups] if form.zero_point and not form.group else None,
         T: b.global_(ACTIVATION)[ENTRIES] if form.entries else None,
         second: f32 if form.second_level else None,
         C: b.out(b.global_(ACTIVATION))[M, N],
     ):
-        """C = A W^T, with W as `pack_weight` and its scales as `pack_scale` store them."""
+        """C = A W^T, with W as `pack` stores it."""
         b.grid_launch_dependents()
         n, m = b.block_index()
         part = b.shared_alloc(f32, [WARPS, ROWS, COLUMNS])
-        weights = b.shared_alloc(u8, [WARPS, STAGES, tiles * TILE])
-        scales = zeros = None
-        if form.group:
-            scales = b.shared_alloc(SCALE, [WARPS, STAGES, SPAN, 8, ROWS // 8])
-        if form.group and form.zero_point:
-            zeros = b.shared_alloc(ZERO, [WARPS, STAGES, SPAN, 8, ROWS // 8])
+        ring = b.shared_alloc(u8, [WARPS, STAGES, STAGE])
         if form.entries:
             table = b.shared_alloc(ACTIVATION, [ENTRIES])
         if schedule.bulk:
             full = b.mbarrier_alloc([WARPS, STAGES])
 
         def fill(w, slot, step):
-            """Starts the copies of a stage."""
+            """Starts the copy of a stage."""
             if schedule.bulk:
                 b.mbarrier_expect(full[w, slot], STAGE)
-            for target, source in ((weights, P), (scales, Q), (zeros, Z)):
-                if target is None:
-                    continue
-                where = target[w, slot]
-                if schedule.bulk:
-                    b.copy_bulk(where, source[n, step], full[w, slot])
-                else:
-                    b.copy_async(where, source[n, step])
+                b.copy_bulk(ring[w, slot], P[n, step], full[w, slot])
+            else:
+                b.copy_async(ring[w, slot], P[n, step])
 
         def of_rows(x, kind):
             """A number for each row, as a column in the type of the computation."""
@@ -276,8 +264,8 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
 
             def product(x, slot, tile, zero, before):
                 """The product of a tile, added to what was before."""
-                bytes_of_tile = weights[w, slot, tile * TILE : +TILE]
-                q = b.view(b.load(bytes_of_tile, layout=bytes), WEIGHT, layout=codes)
+                held = b.load(ring[w, slot, tile * TILE : +TILE], layout=bytes)
+                q = b.view(held, WEIGHT, layout=codes)
                 return b.dot(values(q, zero), b.transpose(x), before)
 
             def step(x, slot, j):
@@ -285,16 +273,22 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                 if form.group is None:
                     zero = column_zero
                 elif form.zero_point:
-                    zero = of_rows(b.load(zeros[w, slot, j], layout=by_row), ACTIVATION)
+                    held = b.load(ring[w, slot, zeros_at + j * ROWS : +ROWS],
+                                  layout=bytes_of_rows(ROWS // 8))  # fmt: skip
+                    zero = of_rows(b.view(held, ZERO, layout=by_row), ACTIVATION)
                 else:
                     zero = None
-                acc = b.var(b.register(f32)[ROWS, COLUMNS], b.fill(0.0)) if form.group else sum
+                acc = sum
+                if form.group:
+                    acc = b.var(b.register(f32)[ROWS, COLUMNS], b.fill(0.0))
                 acc.assign(product(x, slot, j * PARTS, zero, acc))
                 for part in b.range(1, PARTS, unroll="full"):
                     tile = j * PARTS + part
                     acc.assign(product(activations(g, tile), slot, tile, zero, acc))
                 if form.group:
-                    scale = of_rows(b.load(scales[w, slot, j], layout=by_row), f32)
+                    held = b.load(ring[w, slot, scales_at + j * scale_bytes : +scale_bytes],
+                                  layout=bytes_of_rows(scale_bytes // 8))  # fmt: skip
+                    scale = of_rows(b.view(held, SCALE, layout=by_row), f32)
                     sum.assign(b.fma(acc, scale, sum))
 
             for g in b.range(share):
@@ -319,7 +313,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
         b.synchronize()
         total = b.reduce(b.load(part, layout=shares), axis=0, keep=False)
         if form.group is None:
-            total = total * b.cast(b.load(Q[n * ROWS : +ROWS, 0:+1]), f32)
+            total = total * b.cast(b.load(S[n * ROWS : +ROWS, 0:+1]), f32)
         if form.second_level:
             total = total * second
         b.store(C[m * COLUMNS : +COLUMNS, n * ROWS : +ROWS],
@@ -366,11 +360,9 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
         if form.entries:
             T = b.random(ACTIVATION, [ENTRIES], seed=5)
         more = [part for part in (T, 0.75 if form.second_level else None) if part is not None]
-        held = [pack_scale(S) if form.group else S]
-        if form.zero_point:
-            held.append(pack_zero_point(Z) if form.group else Z)
-        C = gemm(A, pack_weight(W), *held, *more, N=N)
         given = [part for part in (S, Z) if part is not None]
+        packed, held = (given, []) if form.group else ([], given)
+        C = gemm(A, pack(W, *packed), *held, *more, N=N)
         # A sum of products for each group, of groups for each warp, and of warps.
         terms = K + (K // GROUP if form.group else 1) + WARPS + 1
         b.expect(C, product(A, W, *given, *more), bound=b.dot_error(

@@ -25,7 +25,7 @@ class Device:
 
 H100 = Device(132, 228 * 1024)
 
-OCCUPANCIES = ((8, 2), (8, 3), (8, 4), (16, 2))
+OCCUPANCIES = ((8, 2), (8, 3), (8, 4), (12, 2), (12, 3), (16, 1), (16, 2))
 """Warps of a block and blocks on a multiprocessor: 16 to 32 warps hide what they wait for."""
 LEAST_STAGE = 2048
 """Bytes that one bulk copy brings at least; smaller ones cost 5 to 10 %."""
@@ -40,8 +40,7 @@ def fitting(form: Form, m: int, n: int, k: int, device: Device) -> Iterator[Sche
         if rows > max(16, n):
             continue
         for warps, resident in OCCUPANCIES:
-            sums, threads = rows * columns, warps * 32
-            if (sums % threads and threads % sums) or tiles < warps:
+            if tiles < warps:
                 continue
             one = Schedule(rows, columns, warps, resident=resident)
             span = max(1, LEAST_STAGE // stage_bytes(form, one))
@@ -52,6 +51,6 @@ def fitting(form: Form, m: int, n: int, k: int, device: Device) -> Iterator[Sche
             most = min(room // (warps * (stage_bytes(form, one) + 8)), -(-tiles // (span * warps)))
             least = 1 if device.has_bulk_copies else 2
             for stages in sorted({most, -(-most // 2)}, reverse=True):
-                for depth in ((64, 128) if rows > 16 else (128,)) if stages >= least else ():
+                for depth in ((64, 128) if columns == 8 else (32, 64)) if stages >= least else ():
                     yield Schedule(rows, columns, warps, stages, span, depth, resident,
                                    device.has_bulk_copies)  # fmt: skip

@@ -16,7 +16,7 @@ from benchmarks.peers.peer import Peer, Prepared
 from benchmarks.peers.vm_w4a16 import vm_version
 from benchmarks.problem import GROUP, Point, pack_words
 from benchmarks.timing import calls_per_graph, capture, interleaved_samples, rotation
-from programs.gemm import Schedule, gemm
+from programs.gemm import Schedule, gemm, stage_bytes
 from programs.gemm_schedules import H100, fitting
 from programs.quantized_matmul import Form
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from benchmarks.laboratory import Problem
+    from vm.isa.program import Module
 
 MOST_ROWS = 16
 TUNING_ROUNDS = 3
@@ -49,7 +50,7 @@ def schedules(point: Point) -> list[Schedule]:
 
 
 @lru_cache(maxsize=1024)
-def module(form: Form, schedule: Schedule):
+def module(form: Form, schedule: Schedule) -> Module:
     return gemm(form, schedule)
 
 
@@ -59,7 +60,7 @@ def _compiles(job: tuple[Form, Schedule]) -> bool:
     from vm.runtime.compiled import cubin_of
 
     try:
-        for name in ("pack_weight", "pack_scale", "gemm"):
+        for name in ("pack", "gemm"):
             cubin_of(module(*job)[name].instantiate(), "sm_90a", "aligned")
     except VmError as error:
         print(job, str(error).splitlines()[0], flush=True)
@@ -82,15 +83,17 @@ def prepare(point: Point, problem: Problem) -> Prepared:
     form = form_of(point)
     outputs = problem.new_outputs(rotation(point.weight_bytes))
     candidates, tried = [], []
-    packed: dict[tuple[int, int, int], list] = {}
+    packed: dict[tuple[int, int, int], list[torch.Tensor]] = {}
     for schedule in schedules(point):
         made = module(form, schedule)
         key = schedule.rows, schedule.span, schedule.depth
         if key not in packed:
-            packed[key] = _packed_copies(made, problem, point, schedule, len(outputs))
+            packed[key] = _packed_copies(
+                made, form, problem, point, schedule, len(outputs)
+            )
         kernel = vm.compile(made["gemm"])
         launches = tuple(
-            partial(kernel, problem.activations, *copy, output)
+            partial(kernel, problem.activations, copy, output)
             for copy, output in zip(packed[key], outputs, strict=True)
         )
         candidates.append(Prepared(launches, outputs, str(schedule)))
@@ -112,25 +115,21 @@ def record(point: Point, times: Iterable[tuple[Schedule, float]]) -> None:
 
 
 def _packed_copies(
-    made, problem: Problem, point: Point, schedule: Schedule, count: int
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Weights and scales as the programs pack them."""
+    made: Module, form: Form, problem: Problem, point: Point, schedule: Schedule, count: int
+) -> list[torch.Tensor]:
+    """Weights with their scales as `pack` stores them."""
     import torch
 
     import vm
 
     words = torch.stack(pack_words(problem.codes.to(torch.int64), point.weight.bits), dim=-1)
     stored = (words - ((words >> 31) << 32)).to(torch.int32).reshape(point.n, -1)
-    stored = stored.contiguous().view(torch.uint8)
     blocks = -(-point.n // schedule.rows)
     steps = -(-point.k // (GROUP * schedule.span))
-    tile = schedule.rows * GROUP * point.weight.bits // 8
-    packed = torch.empty((blocks, steps, schedule.span * tile), dtype=torch.uint8, device="cuda")
-    scales = torch.empty((blocks, steps, schedule.span, 8, schedule.rows // 8),
-                         dtype=torch.float16, device="cuda")  # fmt: skip
-    vm.compile(made["pack_weight"])(stored, packed)
-    vm.compile(made["pack_scale"])(problem.scales, scales)
-    return [(packed.clone(), scales.clone()) for _ in range(count)]
+    shape = (blocks, steps, stage_bytes(form, schedule))
+    packed = torch.empty(shape, dtype=torch.uint8, device="cuda")
+    vm.compile(made["pack"])(stored.view(torch.uint8), problem.scales, packed)
+    return [packed.clone() for _ in range(count)]
 
 
 VM_GEMM = Peer("vm_gemm", "vm (this project)", vm_version, supports, prepare, compile_ahead)

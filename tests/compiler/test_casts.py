@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import benchmarks.casts
 from vm.compiler import casts
 from vm.compiler.casts_rules import RULES, Problem, Unsuited, apply
 from vm.compiler.casts_steps import Steps
@@ -247,3 +248,16 @@ def test_the_emulator_agrees(source, kind, offset):
     wanted = expected(codes, given, to, number)
     for found in results:
         assert_same(found, wanted, to)
+
+
+def test_the_document_comes_from_the_counts():
+    """The table is that of the result file, and machine code has few instructions beyond the steps:
+    constants that the compiler makes again, in casts with many of them."""
+    counts = benchmarks.casts.read()
+    text = benchmarks.casts.DOCUMENT.read_text()
+    assert benchmarks.casts.refreshed(text, counts) == text
+    known = {(c.source, c.target, c.order): c for c in counts if c.architecture == "sm_90a"}
+    assert known["u4", "f16", "free"].machine <= 1.01
+    assert known["u8", "f16", "memory"].machine <= 1.01
+    integers = [c for c in counts if c.target == "f16" and c.source[0] in "ui"]
+    assert integers and all(c.machine <= 2 for c in integers)

@@ -125,6 +125,7 @@ BODIES: dict[str, str] = {
     "nv.copy_bulk": f"{PER_THREAD}  nv.copy_bulk(lane * 16, A, cast(n, i64), lane * 0, bytes=16)",
     "nv.fence": "  nv.fence(\"async_shared\"); nv.fence(of=\"mbarrier_init\")",
     "nv.sync_warp": "  nv.sync_warp()",
+    "nv.elect": "  one = nv.elect()",
     "nv.copy_async": f"{PER_THREAD}  nv.copy_async(lane * 16, A, at * 4, bytes=16)",
     "nv.ldmatrix": "  y = undefined(f16, [256], spatial(32).local(8))\n"
     "  print(nv.ldmatrix(y, thread_index() * 16, count=4, transposed=true))",

@@ -100,7 +100,7 @@ class _OpenGroup:
         return f"(VM_THREAD - {self.first})" if self.first else "VM_THREAD"
 
     def index(self, copies: int) -> str:
-        return "0" if copies == 1 else f"{self.thread()} / {self.threads}"
+        return "0" if copies == 1 else f"vm_warp_uniform({self.thread()} / {self.threads})"
 
 
 class _Emitter:

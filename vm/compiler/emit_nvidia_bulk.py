@@ -48,3 +48,8 @@ def _fence(e: Any, i: nvidia_bulk.Fence) -> Iterator[str]:
 @emits(nvidia_bulk.SyncWarp)
 def _sync_warp(e: Any, i: nvidia_bulk.SyncWarp) -> Iterator[str]:
     yield "vm_synchronize_warp();"
+
+
+@emits(nvidia_bulk.Elect)
+def _elect(e: Any, i: nvidia_bulk.Elect) -> Iterator[str]:
+    yield e.assign(i, "vm_elect()")

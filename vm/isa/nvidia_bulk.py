@@ -12,10 +12,12 @@ import numpy as np
 
 from vm.isa.dtypes import dtype
 from vm.isa.instruction import Attribute, Instruction, Operand
-from vm.isa.lanes import require_per_thread
+from vm.isa.lanes import per_thread, require_per_thread
 from vm.isa.mbarriers import BULK_BYTES, MAXIMUM_COUNT
+from vm.isa.types import Type
 
 I64 = dtype("i64")
+WARP = 32  # lanes
 
 
 class _OfThreads(Instruction):
@@ -163,3 +165,20 @@ class SyncWarp(Instruction, opcode="nv.sync_warp"):
 
     def run(self, machine: Any) -> None:
         return None
+
+
+class Elect(Instruction, opcode="nv.elect"):
+    """True in one lane of each warp, always the same; its lanes are together (elect.sync).
+
+    The lane may be any: here it is the first. ptxas knows of it that one lane of the warp goes on,
+    which it does not know of a comparison with a lane's number: instructions of the copy engine
+    otherwise stand in a loop over lanes.
+    """
+
+    pure = False
+
+    def check(self) -> Type:
+        return per_thread(self.scope.threads, "bool")
+
+    def run(self, machine: Any) -> np.ndarray:
+        return np.arange(self.scope.threads) % WARP == 0

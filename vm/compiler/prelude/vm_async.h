@@ -18,6 +18,7 @@
 //   vm_mbarrier_wait(barrier, parity)                 until the phase of that parity (0, 1, 0 ...) is done
 //   vm_copy_bulk(shared, global, bytes, barrier, predicate)  the copy engine moves `bytes` bytes; addresses
 //                                                     and size are multiples of 16; one thread asks for it
+//   vm_elect()                                           true in one lane of each warp
 #pragma once
 
 #if VM_CUDA
@@ -60,6 +61,11 @@ VM_FUNCTION void vm_mbarrier_wait(unsigned barrier, int parity) {
                  "selp.b32 %0, 1, 0, p;}"
                  : "=r"(done) : "r"(window), "r"(parity) : "memory");
   } while (!done);
+}
+VM_FUNCTION bool vm_elect() {
+  unsigned elected;
+  asm volatile("{.reg .pred p; elect.sync _|p, 0xffffffff; selp.b32 %0, 1, 0, p;}" : "=r"(elected));
+  return elected != 0;
 }
 VM_FUNCTION void vm_copy_bulk(unsigned shared, const void* global, int bytes, unsigned barrier,
                               bool predicate = true) {
@@ -107,6 +113,7 @@ VM_FUNCTION void vm_mbarrier_wait(unsigned barrier, int parity VM_PLACE) {
   for (bool again = false; !vm_emulator_mbarrier_done(words, parity); again = true)
     vm_emulator_poll("mbarrier_wait", place, again);
 }
+VM_FUNCTION bool vm_elect() { return VM_LANE == 0; }
 VM_FUNCTION void vm_copy_bulk(unsigned shared, const void* global, int bytes, unsigned barrier,
                               bool predicate = true VM_PLACE) {
   if (!predicate) return;

@@ -6,6 +6,7 @@
 //   vm_shuffle_down(target, source, delta)  the value of lane + delta, likewise
 //   vm_ballot(condition)                  bit l is the condition of lane l (64-bit)
 //   vm_any(condition), vm_all(condition)
+//   vm_warp_uniform(value)                a value that all lanes have, so that the compiler knows
 #pragma once
 
 #if VM_CUDA
@@ -32,6 +33,7 @@ VM_FUNCTION unsigned vm_shuffle_down_word(unsigned word, int delta) {
 VM_FUNCTION unsigned long long vm_ballot(bool condition) {
   return __ballot_sync(0xffffffffu, condition);
 }
+VM_FUNCTION int vm_warp_uniform(int value) { return __shfl_sync(0xffffffffu, value, 0); }
 #elif VM_HIP
 VM_FUNCTION unsigned vm_shuffle_word(unsigned word, int lane) {
   return (unsigned)__builtin_amdgcn_ds_bpermute((lane & (VM_WARP_WIDTH - 1)) * 4, (int)word);
@@ -55,7 +57,9 @@ VM_FUNCTION unsigned long long vm_ballot(bool condition) {
   return __builtin_amdgcn_ballot_w32(condition);
 #endif
 }
+VM_FUNCTION int vm_warp_uniform(int value) { return __builtin_amdgcn_readfirstlane(value); }
 #else
+VM_FUNCTION int vm_warp_uniform(int value) { return value; }
 struct vm_shuffle_operands {
   unsigned word;
   int lane;

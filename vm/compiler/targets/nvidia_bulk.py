@@ -15,7 +15,7 @@ from vm.compiler.rules import Refused
 from vm.compiler.selection import Selection
 from vm.compiler.targets.nvidia_rules import NVIDIA, WARP
 from vm.isa import control, nvidia_bulk
-from vm.isa.elementwise import Add, And, Equal, Less, Modulo, NotEqual
+from vm.isa.elementwise import Add, And, GreaterEqual, Less
 from vm.isa.instruction import Instruction
 from vm.isa.mbarriers import (
     BULK_BYTES,
@@ -60,19 +60,19 @@ def one_lane_of_each_warp_arrives(s: Selection, i: MbarrierArrive) -> None:
     """The lanes of each warp meet, then one of them arrives for all."""
     address = _address(s, i)
     s.emit(nvidia_bulk.SyncWarp)
-    s.emit(nvidia_bulk.MbarrierArrive, address=address, predicate=_leads_warp(s))
+    s.emit(nvidia_bulk.MbarrierArrive, address=address, predicate=s.emit(nvidia_bulk.Elect))
 
 
 @rule(MbarrierExpect, capability=HOPPER)
 def one_thread_expects(s: Selection, i: MbarrierExpect) -> None:
-    """The first thread arrives for its warp and expects the bytes; others arrive for theirs."""
+    """A thread of the first warp arrives for it and expects the bytes; others arrive for theirs."""
     address, count = _address(s, i), s.spread(s.operand(i.bytes))
     s.emit(nvidia_bulk.SyncWarp)
-    first = s.compute(Equal, s.thread(), 0)
-    s.emit(nvidia_bulk.MbarrierExpect, address=address, bytes=count, predicate=first)
+    s.emit(nvidia_bulk.MbarrierExpect, address=address, bytes=count, predicate=_one_thread(s))
     if i.scope.threads > WARP:
-        others = s.compute(And, _leads_warp(s), s.compute(NotEqual, s.thread(), 0))
-        s.emit(nvidia_bulk.MbarrierArrive, address=address, predicate=others)
+        others = s.compute(GreaterEqual, s.thread(), WARP)
+        one_of_each = s.compute(And, s.emit(nvidia_bulk.Elect), others)
+        s.emit(nvidia_bulk.MbarrierArrive, address=address, predicate=one_of_each)
 
 
 @rule(MbarrierWait, capability=HOPPER)
@@ -96,13 +96,16 @@ def copied_by_the_engine(s: Selection, i: CopyBulk) -> None:
     s.emit(
         nvidia_bulk.CopyBulk, address=s.compute(Add, address, plus), base=here.whole,
         offset=here.place(), barrier=_address(s, i), bytes=i.bits // 8,
-        predicate=s.compute(Equal, s.thread(), 0),
+        predicate=_one_thread(s),
     )  # fmt: skip
 
 
-def _leads_warp(s: Selection) -> Any:
-    """Whether a thread is the first of its warp."""
-    return s.compute(Equal, s.compute(Modulo, s.thread(), WARP), 0)
+def _one_thread(s: Selection) -> Any:
+    """True in one thread of the first warp."""
+    elected = s.emit(nvidia_bulk.Elect)
+    if s.scope.threads <= WARP:
+        return elected
+    return s.compute(And, elected, s.compute(Less, s.thread(), WARP))
 
 
 def _address(s: Selection, i: Any) -> Any:
