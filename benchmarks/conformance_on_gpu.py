@@ -26,6 +26,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import ROOT, command_of, first_gpu
 from vm.errors import InternalError, VmError
 from vm.isa.kernel import Kernel
 from vm.isa.program import Module, load
@@ -34,7 +35,6 @@ from vm.runtime.conformance import FAIL, test_files
 from vm.runtime.conformance_directives import Failure, Walk, outputs
 from vm.runtime.reference_arguments import bind
 
-ROOT = Path(__file__).parents[1]
 SUITE = ROOT / "spec" / "conformance"
 RUNNING = ("assert_return", "assert_same")
 """The directives that run programs; others need no GPU, or what a GPU does not have."""
@@ -162,15 +162,6 @@ def table(reports: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def device_target() -> tuple[str, str]:
-    """The name and target of the first GPU, asked in a process of its own."""
-    code = "from vm.runtime import cuda; d = cuda.device(0); print(d.name, d.target, sep='|')"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                           check=True, cwd=ROOT)  # fmt: skip
-    name, target = found.stdout.strip().split("|")
-    return name, target
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--date", default="")
@@ -183,12 +174,12 @@ def main() -> int:
     arguments = parser.parse_args()
     files = arguments.files or test_files(SUITE)
     written: dict[str, Any] = {"date": arguments.date, "executor": arguments.on,
-                               "command": " ".join(["python -m benchmarks.conformance_on_gpu",
-                                                    *sys.argv[1:]])}  # fmt: skip
+                               "command": command_of("benchmarks.conformance_on_gpu")}  # fmt: skip
     targets = arguments.target or []
     if arguments.on == "cuda" and not arguments.compile_only:
-        written["device"], target = device_target()
-        targets = targets or [target]
+        gpu = first_gpu()
+        written["device"] = asdict(gpu)
+        targets = targets or [gpu.target]
     compiled, reports = Compiled(), []
     if targets:
         started = time.perf_counter()

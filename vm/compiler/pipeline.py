@@ -7,7 +7,7 @@ from typing import Any
 
 from vm.compiler import emit_nvidia_bulk  # noqa: F401  (it registers how these are written)
 from vm.compiler.emit import emit, kernel_symbol, pointers, scalars, unsupported
-from vm.compiler.facts import ALIGNED
+from vm.compiler.facts import ALIGNED, Facts
 from vm.compiler.layouts import infer_layouts
 from vm.compiler.selection import Choice, select
 from vm.compiler.shared_memory import plan_shared, planned_bytes
@@ -97,6 +97,7 @@ def compile_source(
 def manifest_of(lowered: Lowered) -> Manifest:
     """What the compiled kernel expects of its caller."""
     kernel = lowered.kernel
+    known = Facts(kernel, lowered.variant)
     facts = [fact for fact in kernel.where if not syntax.is_hint(fact)]
     shaping = {
         node.text
@@ -112,6 +113,7 @@ def manifest_of(lowered: Lowered) -> Manifest:
             PointerArgument(
                 p.name, p.type.dtype.name, tuple(_text(e) for e in p.type.shape),
                 p.type.access if p.type.is_written else "in",
+                known.alignment(p),
                 strides=None if p.type.strides is None else tuple(map(_text, p.type.strides)),
             )
             for p in pointers(kernel)

@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from vm.compiler.facts import ALIGNED, NONE, VARIANT_BYTES
+from vm.compiler.facts import ALIGNED, NONE, VARIANT_BYTES, VARIANTS
 from vm.compiler.pipeline import Emitted, compile_source
 from vm.compiler.pipeline import target as find_target
 from vm.compiler.registers import check_registers
@@ -207,6 +207,7 @@ class CompiledProgram:
         self.kernel = kernel
         self.target = target_name
         self._variants: dict[str, Any] = {}
+        self._known: tuple[Any, ...] = ()
         self._tensors = [p for p in kernel.parameters if isinstance(p.type, GlobalType)]
 
     def variant(self, name: str) -> Any:
@@ -217,10 +218,15 @@ class CompiledProgram:
             entry = cubin_of(self.kernel, self.target, name)
             manifest = Manifest.from_json(entry.metadata["manifest"])
             self._variants[name] = launch.Kernel(manifest, entry.payload, grid_of(self.kernel))
+            # Arrays that allow more are tried first: those of the other variant are never refused.
+            self._known = tuple(self._variants[n] for n in VARIANTS if n in self._variants)
         return self._variants[name]
 
     def __call__(self, *values: Any, stream: int | None = None) -> None:
         """Launches on `stream`, or on torch's current one."""
+        for kernel in self._known:
+            if kernel.launch_known(values, stream):
+                return
         self.variant(self._variant_for(values))(*values, stream=stream)
 
     def prepare(self, *values: Any, stream: int | None = None) -> Any:

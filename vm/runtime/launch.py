@@ -29,7 +29,7 @@ _GRID_LIMIT = (2**31 - 1, 65535, 65535)
 Capability"."""
 
 _REMEMBERED = 1024
-"""Prepared launches that a kernel keeps; then it starts anew."""
+"""Prepared launches, and addresses of tensors, that a kernel keeps; then it starts anew."""
 
 
 class Parameters:
@@ -115,7 +115,7 @@ class PreparedLaunch:
             trailing.append(device.semaphores(stream, semaphores))
         self.sizes = dict(sizes)
         self.arrays: tuple[object, ...] = ()
-        self.pointers: list[int] = []
+        self.pointers: tuple[int, ...] = ()
         self.lock = threading.Lock()
         self.parameters = Parameters(manifest, sizes, trailing)
         grid = kernel.grid(sizes)
@@ -140,9 +140,9 @@ class PreparedLaunch:
     def set_arrays(self, arrays: Sequence[Array]) -> None:
         """Launch with these from now on, which must be of the shapes it was prepared for."""
         check_addresses(self._manifest, arrays)
-        self.set_pointers([array.pointer for array in arrays])
+        self.set_pointers(tuple(array.pointer for array in arrays))
 
-    def set_pointers(self, pointers: list[int]) -> None:
+    def set_pointers(self, pointers: tuple[int, ...]) -> None:
         """As `set_arrays`, for addresses that were checked."""
         self.pointers = pointers
         self.parameters.set_pointers(pointers)
@@ -166,11 +166,14 @@ class _Known:
         self.same = _sameness(tensors)
         self.current_stream = functools.partial(_raw_stream(), device)
         self.launches: dict[Any, PreparedLaunch] = {}
+        self.checked: set[tuple[int, ...]] = set()  # addresses at which they may be
         self._alignments = [pointer.alignment for pointer in manifest.pointers]
         self._bytes = [array.span[1] - array.pointer for array in arrays]
         self._conflicts = conflicts(manifest)
 
-    def may_move(self, tensors: Sequence[Any], pointers: list[int], old: list[int]) -> bool:
+    def may_move(
+        self, tensors: Sequence[Any], pointers: tuple[int, ...], old: tuple[int, ...]
+    ) -> bool:
         """Whether the tensors, otherwise as before, may be at `pointers`. Those that have not moved
         are on their device still: addresses are unique over all of them."""
         for index, pointer in enumerate(pointers):
@@ -185,6 +188,9 @@ class _Known:
             first, second = pointers[one], pointers[other]
             if first < second + sizes[other] and second < first + sizes[one]:
                 return False
+        if len(self.checked) >= _REMEMBERED:
+            self.checked.clear()
+        self.checked.add(pointers)
         return True
 
 
@@ -231,31 +237,39 @@ class Kernel:
     def __call__(self, *values: Any, stream: int | None = None) -> None:
         """Launch; raises `VmError` E0828 to E0838 for arguments that do not fit, E0821 to E0827 for
         a device that does not, E0824 and E0825 for what the driver says."""
-        # torch tensors of shapes and dtypes met before; all else goes through the checks
+        if not self.launch_known(values, stream):
+            self._call(values, stream)
+
+    def launch_known(self, values: tuple[Any, ...], stream: int | None) -> bool:
+        """Launches for torch tensors of shapes and dtypes met before; says whether it did. All else
+        goes through the checks of a call, which can refuse it."""
+        count = self._count
         if len(values) != self._total:
-            return self._call(values, stream)
-        tensors = values[: self._count]
+            return False
+        tensors = values if self._total == count else values[:count]
         known = self._latest
         if known is None or not known.same(*tensors):
             known = self._find(tensors)
             if known is None:
-                return self._call(values, stream)
-        pointers = list(map(_data_ptr, tensors))
+                return False
+        pointers = tuple(map(_data_ptr, tensors))
         if stream is None:
             stream = known.current_stream()
-        prepared = known.launches.get(self._launch_key(stream, values))
+        key = self._launch_key(stream, values) if self._shaping else stream
+        prepared = known.launches.get(key)
         if prepared is None or (self._owns_memory and cuda.device(known.device).capture(stream)):
-            return self._call(values, stream)
+            return False
         with prepared.lock:
-            moved = pointers != prepared.pointers
-            if not moved or known.may_move(tensors, pointers, prepared.pointers):
-                if moved:
-                    prepared.set_pointers(pointers)
-                if self._total > self._count:
-                    prepared.parameters.set_scalars(values[self._count :])
-                prepared.launch()
-                return None
-        return self._call(values, stream)
+            if pointers != prepared.pointers:
+                if pointers not in known.checked and not known.may_move(
+                    tensors, pointers, prepared.pointers
+                ):
+                    return False
+                prepared.set_pointers(pointers)
+            if tensors is not values:
+                prepared.parameters.set_scalars(values[count:])
+            prepared.launch()
+        return True
 
     def _find(self, tensors: Sequence[Any]) -> _Known | None:
         """What is known of tensors other than the latest."""
@@ -311,8 +325,8 @@ class Kernel:
             known.launches[self._launch_key(stream, values)] = prepared
 
     def _launch_key(self, stream: int, values: Sequence[Any]) -> Any:
-        """What prepared launches for the same shapes differ in: the stream, and scalars on which
-        the grid or a fact depends, as their dtype has them."""
+        """What prepared launches for the same shapes differ in: the stream, and the codes of
+        scalars on which the grid or a fact depends."""
         if not self._shaping:
             return stream
         return stream, *(self._shaping_code(index, values[index]) for index in self._shaping)
