@@ -47,9 +47,9 @@ TAKEN = [
      "  commit_async(); wait_async(0)", ALIGNED),
     ("copy_through_registers", "s = shared_alloc(f16, [8, 64]); copy_async(s, H[0 +: 8, 0 +: 64])\n"
      "  commit_async(); wait_async(0)", NONE),
-    ("gather_from_global",
+    ("gather_elements",
      "print(gather(A[0 +: 32, 0 +: 8], iota(i32, [4]), axis=0))", NONE),
-    ("scatter_to_global",
+    ("scatter_elements",
      "scatter(I[0 +: 32, 0 +: 8], iota(i32, [4]), fill(1, i32, [4, 8]), axis=0)", NONE),
     ("atomic_on_global", "atomic(I[0 +: 4, 0 +: 8], iota(i32, [4, 8]))", NONE),
     ("atomic_on_shared", "s = shared_alloc(i32, [4, 8]); store(s, 1); synchronize()\n"
@@ -116,10 +116,8 @@ def test_a_rule_refuses_and_says_why(rule, reason, body):
 @pytest.mark.parametrize(
     ("body", "note"),
     [
-        ('x = atomic(D[0 +: 4, 0 +: 8], load(H[0 +: 4, 0 +: 8]), op="max")',
-         "there is no atomic access to one f16"),
-        ("s = shared_alloc(f32, [8, 8]); store(s, 1.0); synchronize()\n"
-         "  print(gather(s, iota(i32, [4]), axis=0))", "the tile is in shared memory"),
+        ("full = mbarrier_alloc([1]); mbarrier_wait(full[0], 0)",
+         "made_by_threads: it needs a capability of 90"),
     ],
 )  # fmt: skip
 def test_what_no_rule_does_is_an_error_with_all_reasons(body, note):

@@ -6,6 +6,7 @@ per-thread values are C++ variables; every other register tensor is a `vm_regist
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,22 +27,19 @@ from vm.isa import (
     memory,
     nvidia,
     nvidia_packed,
+    randomness,
     registers,
+    tables,
 )
 from vm.isa import synchronization as sync
+from vm.isa.conversion import entry_boundaries
 from vm.isa.dtypes import DType
 from vm.isa.instruction import INSTRUCTIONS, Instruction
 from vm.isa.kernel import Kernel
+from vm.isa.randomness import U64
 from vm.isa.types import GlobalType, Immediate, ScalarType, Tile, Value
+from vm.runtime.scalars import NUMBERS, cpp_type
 
-_PLAIN = {
-    "i32": "int", "u32": "unsigned", "i64": "long long", "u64": "unsigned long long",
-    "bool": "bool",
-}  # fmt: skip
-# Scalar parameters that are floats: the C++ type, and the function that gives its bits.
-_FLOATS = {"f16": ("unsigned short", ""), "bf16": ("unsigned short", ""),
-           "f32": ("float", "vm_word_of"),
-           "f64": ("double", "vm_words_of")}  # fmt: skip
 # Ids of named barriers from the last down belong to the compiler: one for each group.
 _LAST_BARRIER = 15
 
@@ -67,7 +65,7 @@ def emit(kernel: Kernel, shared_bytes: int, blocks_per_multiprocessor: int = 1) 
 def is_plain(type_: Any) -> bool:
     """Whether a value of this type is a C++ number."""
     scalar = isinstance(type_, ScalarType) or is_per_thread(type_)
-    return scalar and type_.dtype.name in _PLAIN
+    return scalar and type_.dtype.name in NUMBERS
 
 
 def unsupported(what: str, origin: Origin | None) -> VmError:
@@ -79,12 +77,32 @@ def unsupported(what: str, origin: Origin | None) -> VmError:
 
 
 def tag(dtype: DType) -> str:
-    """The prelude's name of an element type; raises E0901 for one that it does not have."""
+    """The prelude's name of an element type; that of a codebook, which `codebook_type` defines."""
     if dtype.kind == "codebook":
-        raise unsupported(f"elements of the codebook type {dtype.name}", None)
+        return f"vm_{dtype.name}_{zlib.crc32(repr(dtype.table).encode()):08x}"
     if dtype.kind == "float" and dtype.bits <= 8:
         return f"vm_float<{dtype.bits}, {dtype.exponent_bits}, {dtype.mantissa_bits}>"
     return f"vm_{dtype.name}"
+
+
+def codebook_type(dtype: DType) -> str:
+    """The definition of a codebook, of which the prelude knows but the form."""
+    values = dtype.decode(np.arange(1 << dtype.bits, dtype=dtype.storage))
+    order, limits = entry_boundaries(dtype)
+    entries = ", ".join(f"0x{word:x}" for word in values.view(np.uint32).tolist())
+    ordered = ", ".join(map(str, order.tolist()))
+    bounds = ", ".join(f"0x{words:x}ull" for words in limits.view(np.uint64).tolist())
+    return (
+        f"typedef vm_codebook<{dtype.bits}, vm_entries<{entries}>, vm_limits<{bounds}>, "
+        f"vm_ordered<{ordered}>> {tag(dtype)};"
+    )
+
+
+def _codebooks(kernel: Kernel) -> list[DType]:
+    """The codebooks among the types of a kernel's values, in order."""
+    results = (value for each in control.walk(kernel.body) for value in each.results)
+    kinds = (getattr(value.type, "dtype", None) for value in (*kernel.parameters, *results))
+    return list(dict.fromkeys(k for k in kinds if k is not None and k.kind == "codebook"))
 
 
 @dataclass(frozen=True)
@@ -121,6 +139,7 @@ class _Emitter:
         head = [
             f"// {kernel.name}: emitted from the program of that name",
             '#include "vm.h"',
+            *map(codebook_type, _codebooks(kernel)),
             "",
             f"VM_KERNEL({kernel_symbol(kernel)}, {kernel.threads}, {blocks})({parameters}) {{",
             f"  VM_SHARED({shared_bytes});",
@@ -133,14 +152,14 @@ class _Emitter:
         if isinstance(type_, GlobalType):
             const = "const " if not type_.is_written else ""
             return f"{const}unsigned char* {name}"
+        kind = cpp_type(type_.dtype)
         if is_plain(type_):
-            return f"{_PLAIN[type_.dtype.name]} {name}"
-        kind, bits = _FLOATS[type_.dtype.name]
+            return f"{kind} {name}"
         self.lines.append(
             f"  const {register_type(type_)} {name} = "
-            f"vm_constant<{tag(type_.dtype)}>({bits}({name}_number));"
+            f"vm_constant<{tag(type_.dtype)}>({name}_code);"
         )
-        return f"{kind} {name}_number"
+        return f"{kind} {name}_code"
 
     # --- statements ---
     def block(self, statements: list[Instruction]) -> None:
@@ -182,7 +201,7 @@ class _Emitter:
     def declare(self, value: Value) -> str:
         """The declaration of a value without its initializer."""
         if is_plain(value.type):
-            return f"{_PLAIN[value.type.dtype.name]} {self.name(value)}"
+            return f"{NUMBERS[value.type.dtype.name]} {self.name(value)}"
         return f"{register_type(value.type)} {self.name(value)}"
 
     def target(self, instruction: Instruction) -> tuple[list[str], str]:
@@ -266,7 +285,8 @@ def constant(operand: Immediate) -> str:
     """A register of one element."""
     dtype = operand.dtype
     mode = "ieee" if dtype.kind == "float" else "saturate"
-    code = int(np.asarray(dtype.encode(np.float64(operand.value), mode)))
+    rounding = "nearest_entry" if dtype.kind == "codebook" else "nearest_even"
+    code = int(np.asarray(dtype.encode(np.float64(operand.value), mode, rounding)))
     return f"vm_constant<{tag(dtype)}>(0x{code:x})"
 
 
@@ -295,16 +315,7 @@ def _arithmetic(e: _Emitter, i: elementwise.Elementwise) -> Iterator[str]:
     if i.opcode == "div" and not i.kind.is_float:
         name = "floordiv"
     arguments = ", ".join(e.register(operand) for operand in operands)
-    if is_plain(i.result.type):
-        # A comparison of tensors with one slot in each thread: the result is a C++ number.
-        temporary = f"{e.name(i.result)}_register"
-        yield f"{register_type(i.result.type)} {temporary};"
-        yield f"vm_{name}({temporary}, {arguments});"
-        yield e.assign(i, f"vm_get<0>({temporary})")
-        return
-    declaration, target = e.target(i)
-    yield from declaration
-    yield f"vm_{name}({target}, {arguments});"
+    yield from _into_register(e, i, f"vm_{name}", arguments)
 
 
 def _plain_arithmetic(e: _Emitter, i: elementwise.Elementwise, operands: list[Any]) -> str:
@@ -325,7 +336,7 @@ def _plain_arithmetic(e: _Emitter, i: elementwise.Elementwise, operands: list[An
         return f"{texts[0]} >> {shift}" if opcode == "div" else f"{texts[0]} & {divisor - 1}"
     if opcode in ("div", "mod") and divisor > 0 and kind.kind == "unsigned":
         return f"{texts[0]} {'/' if opcode == 'div' else '%'} {texts[1]}"
-    return f"vm_index_{opcode}<{_PLAIN[kind.name]}>({', '.join(texts)})"
+    return f"vm_index_{opcode}<{NUMBERS[kind.name]}>({', '.join(texts)})"
 
 
 @emits(registers.Cast)
@@ -337,24 +348,41 @@ def _cast(e: _Emitter, i: registers.Cast) -> Iterator[str]:
             yield e.assign(i, f"{e.plain(i.x)} != 0")
         elif i.overflow == "saturate" and not kinds <= {"bool", *_widening(source.dtype, i.dtype)}:
             yield e.assign(
-                i, f"vm_index_cast<{_PLAIN[i.dtype.name]}, {_PLAIN[source.dtype.name]}>"
+                i, f"vm_index_cast<{NUMBERS[i.dtype.name]}, {NUMBERS[source.dtype.name]}>"
                 f"({e.plain(i.x)})",
             )  # fmt: skip
         else:
-            yield e.assign(i, f"({_PLAIN[i.dtype.name]}){e.plain(i.x)}")
+            yield e.assign(i, f"({NUMBERS[i.dtype.name]}){e.plain(i.x)}")
         return
-    if i.rounding not in ("nearest_even", "nearest_entry"):
-        raise unsupported(f"casts that round {i.rounding}", i.origin)
+    way = {"toward_zero": "_toward_zero", "stochastic": "_stochastic"}.get(i.rounding, "")
     mode = "" if i.overflow == "saturate" else f"<vm_overflow_{i.overflow}>"
+    random = "" if i.random is None else f", {e.register(i.random)}"
+    yield from _into_register(e, i, f"vm_cast{way}{mode}", f"{e.register(i.x)}{random}")
+
+
+def _into_register(e: _Emitter, i: Any, function: str, arguments: str) -> Iterator[str]:
+    """A call of a function that writes a register, also where the result is a C++ number."""
     if is_plain(i.result.type):
         temporary = f"{e.name(i.result)}_register"
         yield f"{register_type(i.result.type)} {temporary};"
-        yield f"vm_cast{mode}({temporary}, {e.register(i.x)});"
+        yield f"{function}({temporary}, {arguments});"
         yield e.assign(i, f"vm_get<0>({temporary})")
         return
     declaration, target = e.target(i)
     yield from declaration
-    yield f"vm_cast{mode}({target}, {e.register(i.x)});"
+    yield f"{function}({target}, {arguments});"
+
+
+@emits(randomness.Philox)
+def _philox(e: _Emitter, i: randomness.Philox) -> Iterator[str]:
+    stream = Immediate(0, U64) if i.stream is None else i.stream
+    arguments = ", ".join(e.register(operand) for operand in (i.seed, i.counter, stream))
+    yield from _into_register(e, i, "vm_philox", arguments)
+
+
+@emits(tables.Lookup)
+def _lookup(e: _Emitter, i: tables.Lookup) -> Iterator[str]:
+    yield from _into_register(e, i, "vm_lookup", f"{e.register(i.codes)}, {e.register(i.table)}")
 
 
 def _widening(source: DType, target: DType) -> set[str]:
@@ -477,7 +505,7 @@ def _if(e: _Emitter, i: control.If) -> Iterator[str]:
 
 @emits(control.For)
 def _for(e: _Emitter, i: control.For) -> Iterator[str]:
-    name, kind = e.name(i.variable), _PLAIN[i.variable.type.dtype.name]
+    name, kind = e.name(i.variable), NUMBERS[i.variable.type.dtype.name]
     start = e.plain(i.start)
     stop, step = (_bound(e, o, f"{name}_{what}", kind) for o, what in
                   ((i.stop, "stop"), (i.step, "step")))  # fmt: skip
@@ -789,19 +817,16 @@ def _word_range(e: _Emitter, operand: Value, at: tuple[int, ...]) -> tuple[str, 
 
 @emits(gpu.ShuffleXor)
 def _shuffle(e: _Emitter, i: gpu.ShuffleXor) -> Iterator[str]:
-    if is_plain(i.result.type):
-        temporary = f"{e.name(i.result)}_register"
-        yield f"{register_type(i.result.type)} {temporary};"
-        yield f"vm_shuffle_xor({temporary}, {e.register(i.x)}, {i.mask});"
-        yield e.assign(i, f"vm_get<0>({temporary})")
-        return
-    declaration, target = e.target(i)
-    yield from declaration
-    yield f"vm_shuffle_xor({target}, {e.register(i.x)}, {i.mask});"
+    yield from _into_register(e, i, "vm_shuffle_xor", f"{e.register(i.x)}, {i.mask}")
 
 
 def _operation(e: _Emitter, i: Any) -> str:
     return f"vm_atomic_{i.op}, {tag(i.x.type.dtype)}"
+
+
+def _shares_words(i: Any) -> bool:
+    """Whether elements are narrower than a word: they are handed over with their register."""
+    return i.x.type.dtype.bits < 32
 
 
 def _slot_words(e: _Emitter, operand: Value, slot: int) -> str:
@@ -811,6 +836,13 @@ def _slot_words(e: _Emitter, operand: Value, slot: int) -> str:
 
 @emits(gpu_atomics.AtomicGlobal)
 def _atomic_global(e: _Emitter, i: gpu_atomics.AtomicGlobal) -> Iterator[str]:
+    if _shares_words(i):
+        yield (
+            f"vm_atomic_slot_global<vm_atomic_{i.op}>({e.register(i.result)}, {i.slot}, "
+            f"{_address(e, i.base, i.offset, i.plus)}, {e.register(i.x)}"
+            f"{e.predicate(i.predicate)});"
+        )
+        return
     yield (
         f"vm_atomic_global<{_operation(e, i)}>({_slot_words(e, i.result, i.slot)}, "
         f"{_address(e, i.base, i.offset, i.plus)}, {_slot_words(e, i.x, i.slot)}"
@@ -820,6 +852,12 @@ def _atomic_global(e: _Emitter, i: gpu_atomics.AtomicGlobal) -> Iterator[str]:
 
 @emits(gpu_atomics.ReduceGlobal)
 def _reduce_global(e: _Emitter, i: gpu_atomics.ReduceGlobal) -> Iterator[str]:
+    if _shares_words(i):
+        yield (
+            f"vm_reduce_slot_global<vm_atomic_{i.op}>({_address(e, i.base, i.offset, i.plus)}, "
+            f"{e.register(i.x)}, {i.slot}{e.predicate(i.predicate)});"
+        )
+        return
     yield (
         f"vm_reduce_global<{_operation(e, i)}>({_address(e, i.base, i.offset, i.plus)}, "
         f"{_slot_words(e, i.x, i.slot)}{e.predicate(i.predicate)});"
@@ -828,6 +866,12 @@ def _reduce_global(e: _Emitter, i: gpu_atomics.ReduceGlobal) -> Iterator[str]:
 
 @emits(gpu_atomics.AtomicShared)
 def _atomic_shared(e: _Emitter, i: gpu_atomics.AtomicShared) -> Iterator[str]:
+    if _shares_words(i):
+        yield (
+            f"vm_atomic_slot_shared<vm_atomic_{i.op}>({e.register(i.result)}, {i.slot}, "
+            f"{_plus(e, i.address, i.plus)}, {e.register(i.x)}{e.predicate(i.predicate)});"
+        )
+        return
     yield (
         f"vm_atomic_shared<{_operation(e, i)}>({_slot_words(e, i.result, i.slot)}, "
         f"{_plus(e, i.address, i.plus)}, {_slot_words(e, i.x, i.slot)}{e.predicate(i.predicate)});"
@@ -836,6 +880,12 @@ def _atomic_shared(e: _Emitter, i: gpu_atomics.AtomicShared) -> Iterator[str]:
 
 @emits(gpu_atomics.ReduceShared)
 def _reduce_shared(e: _Emitter, i: gpu_atomics.ReduceShared) -> Iterator[str]:
+    if _shares_words(i):
+        yield (
+            f"vm_reduce_slot_shared<vm_atomic_{i.op}>({_plus(e, i.address, i.plus)}, "
+            f"{e.register(i.x)}, {i.slot}{e.predicate(i.predicate)});"
+        )
+        return
     yield (
         f"vm_reduce_shared<{_operation(e, i)}>({_plus(e, i.address, i.plus)}, "
         f"{_slot_words(e, i.x, i.slot)}{e.predicate(i.predicate)});"

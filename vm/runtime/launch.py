@@ -19,32 +19,17 @@ from dataclasses import replace
 from typing import Any
 
 from vm.errors import VmError, fail
-from vm.runtime import cuda
+from vm.isa.dtypes import dtype
+from vm.runtime import cuda, scalars
 from vm.runtime.arrays import Array, describe
 from vm.runtime.manifest import Manifest, bind_sizes, check_addresses, conflicts, evaluate
-
-FORMATS = {
-    "bool": "?",
-    "i8": "b",
-    "u8": "B",
-    "i16": "h",
-    "u16": "H",
-    "i32": "i",
-    "u32": "I",
-    "i64": "q",
-    "u64": "Q",
-    "f16": "e",
-    "f32": "f",
-    "f64": "d",
-}
-"""The dtypes of sizes and scalars, as `struct` packs them; little-endian, aligned to their size."""
 
 _GRID_LIMIT = (2**31 - 1, 65535, 65535)
 """Blocks in x, y, z: CUDA C++ Programming Guide, "Technical Specifications per Compute
 Capability"."""
 
 _REMEMBERED = 1024
-"""Prepared launches that a kernel keeps; then it starts anew."""
+"""Prepared launches, and addresses of tensors, that a kernel keeps; then it starts anew."""
 
 
 class Parameters:
@@ -54,7 +39,9 @@ class Parameters:
         self, manifest: Manifest, sizes: Mapping[str, int], trailing: Sequence[int]
     ) -> None:
         formats = ["Q"] * len(manifest.pointers)
-        formats += [FORMATS[each.dtype] for each in (*manifest.sizes, *manifest.scalars)]
+        formats += [
+            scalars.letter(dtype(each.dtype)) for each in (*manifest.sizes, *manifest.scalars)
+        ]
         formats += ["Q"] * len(trailing)
         offsets, end = [], 0
         for letter in formats:
@@ -66,19 +53,19 @@ class Parameters:
         self.addresses = (ctypes.c_void_p * len(offsets))(*(base + each for each in offsets))
         self._manifest = manifest
         self._pointers = struct.Struct(f"<{len(manifest.pointers)}Q")
-        scalars = len(manifest.pointers) + len(manifest.sizes)
-        self._scalars = [
-            (struct.Struct("<" + FORMATS[each.dtype]).pack_into, offsets[scalars + index])
-            for index, each in enumerate(manifest.scalars)
-        ]
-        places = zip(manifest.sizes, offsets[len(manifest.pointers) :], strict=False)
-        for argument, offset in places:
+        places = iter(zip(formats[len(manifest.pointers) :], offsets[len(manifest.pointers) :],
+                          strict=True))  # fmt: skip
+        for argument, (letter, offset) in zip(manifest.sizes, places, strict=False):
             value = evaluate(argument.value, sizes)
             try:
-                struct.pack_into("<" + FORMATS[argument.dtype], self.buffer, offset, value)
+                struct.pack_into("<" + letter, self.buffer, offset, value)
             except struct.error as error:
                 problem = f"{argument.value} = {value} does not fit {argument.dtype}"
                 raise fail("E0837", f"{manifest.program}: {problem}", None) from error
+        self._scalars = [
+            (struct.Struct("<" + letter).pack_into, offset, scalars.travelling(dtype(each.dtype)))
+            for each, (letter, offset) in zip(manifest.scalars, places, strict=False)
+        ]
         for value, offset in zip(trailing, offsets[len(offsets) - len(trailing) :], strict=True):
             struct.pack_into("<Q", self.buffer, offset, value)
 
@@ -87,13 +74,21 @@ class Parameters:
 
     def set_scalars(self, values: Sequence[Any]) -> None:
         """Raises `VmError` E0837 for a value that its dtype does not have."""
-        for index, (pack, offset) in enumerate(self._scalars):
+        for index, (pack, offset, convert) in enumerate(self._scalars):
             try:
-                pack(self.buffer, offset, values[index])
-            except (struct.error, OverflowError, TypeError) as error:
-                argument = self._manifest.scalars[index]
-                problem = f"{argument.name} is {argument.dtype}, not {values[index]!r}: {error}"
-                raise fail("E0837", f"{self._manifest.program}: {problem}", None) from error
+                value = values[index]
+                pack(self.buffer, offset, value if convert is None else convert(value))
+            except _MISFITS as error:
+                raise _misfit(self._manifest, index, values[index], error) from error
+
+
+_MISFITS = (struct.error, OverflowError, TypeError)
+
+
+def _misfit(manifest: Manifest, index: int, value: Any, error: Exception) -> VmError:
+    scalar = manifest.scalars[index]
+    problem = f"{scalar.name} is {scalar.dtype}, not {value!r}: {error}"
+    return fail("E0837", f"{manifest.program}: {problem}", None)
 
 
 def _launch_nothing() -> None:
@@ -120,7 +115,7 @@ class PreparedLaunch:
             trailing.append(device.semaphores(stream, semaphores))
         self.sizes = dict(sizes)
         self.arrays: tuple[object, ...] = ()
-        self.pointers: list[int] = []
+        self.pointers: tuple[int, ...] = ()
         self.lock = threading.Lock()
         self.parameters = Parameters(manifest, sizes, trailing)
         grid = kernel.grid(sizes)
@@ -145,9 +140,9 @@ class PreparedLaunch:
     def set_arrays(self, arrays: Sequence[Array]) -> None:
         """Launch with these from now on, which must be of the shapes it was prepared for."""
         check_addresses(self._manifest, arrays)
-        self.set_pointers([array.pointer for array in arrays])
+        self.set_pointers(tuple(array.pointer for array in arrays))
 
-    def set_pointers(self, pointers: list[int]) -> None:
+    def set_pointers(self, pointers: tuple[int, ...]) -> None:
         """As `set_arrays`, for addresses that were checked."""
         self.pointers = pointers
         self.parameters.set_pointers(pointers)
@@ -155,7 +150,8 @@ class PreparedLaunch:
 
 class _Known:
     """What a kernel remembers of torch tensors of some shapes and dtypes, all checked once: their
-    prepared launches by stream, and what to check when they come at other addresses."""
+    prepared launches by `Kernel._launch_key`, and what to check when they come at other
+    addresses."""
 
     def __init__(
         self,
@@ -169,12 +165,15 @@ class _Known:
         self.device = device
         self.same = _sameness(tensors)
         self.current_stream = functools.partial(_raw_stream(), device)
-        self.launches: dict[int, PreparedLaunch] = {}
+        self.launches: dict[Any, PreparedLaunch] = {}
+        self.checked: set[tuple[int, ...]] = set()  # addresses at which they may be
         self._alignments = [pointer.alignment for pointer in manifest.pointers]
         self._bytes = [array.span[1] - array.pointer for array in arrays]
         self._conflicts = conflicts(manifest)
 
-    def may_move(self, tensors: Sequence[Any], pointers: list[int], old: list[int]) -> bool:
+    def may_move(
+        self, tensors: Sequence[Any], pointers: tuple[int, ...], old: tuple[int, ...]
+    ) -> bool:
         """Whether the tensors, otherwise as before, may be at `pointers`. Those that have not moved
         are on their device still: addresses are unique over all of them."""
         for index, pointer in enumerate(pointers):
@@ -189,6 +188,9 @@ class _Known:
             first, second = pointers[one], pointers[other]
             if first < second + sizes[other] and second < first + sizes[one]:
                 return False
+        if len(self.checked) >= _REMEMBERED:
+            self.checked.clear()
+        self.checked.add(pointers)
         return True
 
 
@@ -213,6 +215,9 @@ class Kernel:
         self._functions: dict[int, cuda.Function] = {}
         self._count = len(manifest.pointers)
         self._total = self._count + len(manifest.scalars)
+        self._shaping = [
+            self._count + index for index, each in enumerate(manifest.scalars) if each.shapes
+        ]
         self._strided = any(pointer.strides is not None for pointer in manifest.pointers)
         self._owns_memory = (manifest.workspace_bytes, manifest.semaphores) != ("0", "0")
         self._known: dict[tuple[object, ...], _Known] = {}
@@ -232,31 +237,39 @@ class Kernel:
     def __call__(self, *values: Any, stream: int | None = None) -> None:
         """Launch; raises `VmError` E0828 to E0838 for arguments that do not fit, E0821 to E0827 for
         a device that does not, E0824 and E0825 for what the driver says."""
-        # torch tensors of shapes and dtypes met before; all else goes through the checks
+        if not self.launch_known(values, stream):
+            self._call(values, stream)
+
+    def launch_known(self, values: tuple[Any, ...], stream: int | None) -> bool:
+        """Launches for torch tensors of shapes and dtypes met before; says whether it did. All else
+        goes through the checks of a call, which can refuse it."""
+        count = self._count
         if len(values) != self._total:
-            return self._call(values, stream)
-        tensors = values[: self._count]
+            return False
+        tensors = values if self._total == count else values[:count]
         known = self._latest
         if known is None or not known.same(*tensors):
             known = self._find(tensors)
             if known is None:
-                return self._call(values, stream)
-        pointers = list(map(_data_ptr, tensors))
+                return False
+        pointers = tuple(map(_data_ptr, tensors))
         if stream is None:
             stream = known.current_stream()
-        prepared = known.launches.get(stream)
+        key = self._launch_key(stream, values) if self._shaping else stream
+        prepared = known.launches.get(key)
         if prepared is None or (self._owns_memory and cuda.device(known.device).capture(stream)):
-            return self._call(values, stream)
+            return False
         with prepared.lock:
-            moved = pointers != prepared.pointers
-            if not moved or known.may_move(tensors, pointers, prepared.pointers):
-                if moved:
-                    prepared.set_pointers(pointers)
-                if self._total != self._count:
-                    prepared.parameters.set_scalars(values[self._count :])
-                prepared.launch()
-                return None
-        return self._call(values, stream)
+            if pointers != prepared.pointers:
+                if pointers not in known.checked and not known.may_move(
+                    tensors, pointers, prepared.pointers
+                ):
+                    return False
+                prepared.set_pointers(pointers)
+            if tensors is not values:
+                prepared.parameters.set_scalars(values[count:])
+            prepared.launch()
+        return True
 
     def _find(self, tensors: Sequence[Any]) -> _Known | None:
         """What is known of tensors other than the latest."""
@@ -283,7 +296,7 @@ class Kernel:
         arrays, device, stream = self._describe(values, stream)
         if device is None:
             raise self._host_refused("prepared for launches")
-        sizes = bind_sizes(self.manifest, arrays)
+        sizes = self._sizes(arrays, values)
         prepared = PreparedLaunch(self, device, sizes, stream)
         prepared.arrays = values[: self._count]
         prepared.set_arrays(arrays)
@@ -297,7 +310,7 @@ class Kernel:
             return
         for other in {each.stream for each in arrays} - {None, stream}:
             device.order(other, stream)
-        sizes = bind_sizes(self.manifest, arrays)
+        sizes = self._sizes(arrays, values)
         prepared = PreparedLaunch(self, device, sizes, stream)
         prepared.set_arrays(arrays)
         prepared.parameters.set_scalars(values[self._count :])
@@ -309,7 +322,26 @@ class Kernel:
             given = values[: self._count]
             fresh = _Known(self.manifest, arrays, given, sizes, device.ordinal)
             self._latest = known = self._known.setdefault(self._key(given), fresh)
-            known.launches[stream] = prepared
+            known.launches[self._launch_key(stream, values)] = prepared
+
+    def _launch_key(self, stream: int, values: Sequence[Any]) -> Any:
+        """What prepared launches for the same shapes differ in: the stream, and the codes of
+        scalars on which the grid or a fact depends."""
+        if not self._shaping:
+            return stream
+        return stream, *(self._shaping_code(index, values[index]) for index in self._shaping)
+
+    def _shaping_code(self, index: int, value: Any) -> int:
+        number = index - self._count
+        try:
+            return scalars.code(dtype(self.manifest.scalars[number].dtype), value)
+        except _MISFITS as error:
+            raise _misfit(self.manifest, number, value, error) from error
+
+    def _sizes(self, arrays: Sequence[Array], values: Sequence[Any]) -> dict[str, Any]:
+        for index in self._shaping:  # a number, before it is computed with
+            self._shaping_code(index, values[index])
+        return bind_sizes(self.manifest, arrays, values[self._count :])
 
     def _describe(
         self, values: Sequence[Any], stream: int | None
@@ -350,7 +382,7 @@ class Kernel:
 
     def _call_on_host(self, arrays: list[Array], values: Sequence[Any], stream: int) -> None:
         device = cuda.device(0)
-        sizes = bind_sizes(self.manifest, arrays)
+        sizes = self._sizes(arrays, values)
         check_addresses(self.manifest, arrays)
         if device.capture(stream):
             raise self._host_refused("captured into a graph")

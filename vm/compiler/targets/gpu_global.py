@@ -6,7 +6,6 @@ from vm.compiler.addresses import GlobalAccess, SharedAccess, Vector
 from vm.compiler.rules import Refused
 from vm.compiler.selection import Selection
 from vm.compiler.targets.common import COMMON
-from vm.isa.dtypes import DType
 from vm.isa.lanes import Uniform
 from vm.isa.memory import GlobalView, Load, LoadScalar, Store
 from vm.isa.registers import Fill
@@ -49,20 +48,22 @@ def load_global_vectors(s: Selection, i: Load) -> Value:
     return variable
 
 
-def require_few_bits(kind: DType) -> None:
-    """Refuses elements that no word holds: those of 33 to 63 bits."""
-    if kind.bits > 32:
-        raise Refused(f"{kind.name} is wider than a word and fills no bytes")
-
-
 def global_loads(s: Selection, access: GlobalAccess, variable: Value) -> None:
+    """Loads into all slots of a variable: of bytes, or of one element wherever it begins."""
     for vector in access.vectors():
-        offset, plus = access.offset(vector)
-        s.emit(
-            s.machine.load_global, into=variable, x=variable, base=access.whole,
-            offset=offset, predicate=access.predicate(vector), plus=plus, bytes=access.bytes,
-            at=vector.slot * access.bits // 8,
-        )  # fmt: skip
+        predicate = access.predicate(vector)
+        if access.bytes:
+            offset, plus = access.offset(vector)
+            s.emit(
+                s.machine.load_global, into=variable, x=variable, base=access.whole,
+                offset=offset, predicate=predicate, plus=plus, bytes=access.bytes,
+                at=vector.slot * access.bits // 8,
+            )  # fmt: skip
+        else:
+            s.emit(
+                s.machine.load_global_bits, into=variable, x=variable, base=access.whole,
+                bit=access.bit_offset(vector), predicate=predicate, slot=vector.slot,
+            )  # fmt: skip
 
 
 @rule(Load, rank=2)
@@ -70,15 +71,10 @@ def load_global_bits(s: Selection, i: Load) -> Value:
     """One element at a time, wherever in a byte it begins."""
     if i.source.base.type.space != "global":
         raise Refused("the tile is in shared memory")
-    require_few_bits(i.source.dtype)
     access = GlobalAccess(s, s.operand(i.source), i.result.type.layout, i.inside)
     variable = s.target_variable(i)
     s.make_undefined(variable)
-    for vector in access.vectors():
-        s.emit(
-            s.machine.load_global_bits, into=variable, x=variable, base=access.whole,
-            bit=access.bit_offset(vector), predicate=access.predicate(vector), slot=vector.slot,
-        )  # fmt: skip
+    global_loads(s, access, variable)
     return variable
 
 
@@ -106,7 +102,6 @@ def store_global_bits(s: Selection, i: Store) -> None:
     """One element at a time, leaving the other bits of its bytes alone."""
     if i.target.base.type.space != "global":
         raise Refused("the tile is in shared memory")
-    require_few_bits(i.target.dtype)
     value = as_tensor(s, i)
     access = GlobalAccess(s, s.operand(i.target), value.type.layout, i.inside)
     first = s.first_copy(value.type.layout, s.thread())
