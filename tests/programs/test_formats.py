@@ -7,19 +7,19 @@ import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize, quantize
 
+from programs.checkpoints import Format, dequantizer
 from programs.formats import FORMATS, main, options_of
-from programs.formats_gguf import TEXTS, gguf
+from programs.formats_gguf import BLOCK_TYPES, gguf
 from programs.formats_words import awq, compressed_tensors, gptq
 from tests.programs import format_decoders as decoders
-from vm.isa.program import Module, parse
+from vm.isa.program import parse
 from vm.isa.tensor import Tensor
-from vm.runtime.cases import with_settings
 from vm.runtime.reference import run
 
 
-def weight_of(module: Module, arguments: dict[str, object], **sizes: int) -> np.ndarray:
+def weight_of(form: Format, arguments: dict[str, object], **sizes: int) -> np.ndarray:
     """What a format's program makes of the tensors of a checkpoint."""
-    kernel = module["dequantize"].instantiate()
+    kernel = dequantizer(form)["dequantize"].instantiate()
     return run(kernel, {**arguments, "W": None, **sizes}).outputs["W"].values()
 
 
@@ -108,18 +108,20 @@ def test_mxfp4_bytes_are_a_tensor_as_they_stand():
     np.testing.assert_array_equal(tensor.values(), decoders.mxfp4(blocks, ones))
 
 
-@pytest.mark.parametrize(("blocks", "block"), [(1, 64), (33, 64), (70, 64), (40, 128)])
-def test_nf4(blocks, block):
+@pytest.mark.parametrize(
+    ("rows", "blocks", "block"), [(1, 1, 64), (1, 33, 64), (70, 140, 64), (5, 40, 128), (3, 9, 32)]
+)
+def test_nf4(rows, blocks, block):
     random = np.random.default_rng(blocks)
     codes = random.integers(0, 256, (blocks * block // 2, 1)).astype(np.uint8)
     absmax = np.abs(numbers(random, blocks, dtype=np.float32))
-    module = with_settings(FORMATS["nf4"](), {"BLOCK": block})
-    got = weight_of(module, {"codes": codes, "absmax": absmax})
-    np.testing.assert_array_equal(got, decoders.nf4(codes, absmax, block))
+    sizes = {"N": rows, "K": blocks * block // rows}
+    got = weight_of(FORMATS["nf4"](block=block), {"codes": codes, "absmax": absmax}, **sizes)
+    np.testing.assert_array_equal(got.reshape(-1), decoders.nf4(codes, absmax, block))
 
 
-@pytest.mark.parametrize("blocks", [1, 256, 300])
-def test_nested_nf4(blocks):
+@pytest.mark.parametrize(("rows", "blocks"), [(1, 1), (1, 256), (4, 300), (100, 300)])
+def test_nested_nf4(rows, blocks):
     random = np.random.default_rng(blocks)
     given = {
         "codes": random.integers(0, 256, (blocks * 32, 1)).astype(np.uint8),
@@ -129,15 +131,15 @@ def test_nested_nf4(blocks):
         "nested_offset": 0.125,
     }
     absmax = decoders.nested_absmax(*list(given.values())[1:])
-    got = weight_of(FORMATS["nf4"](nested=True), given)
-    np.testing.assert_array_equal(got, decoders.nf4(given["codes"], absmax))
+    got = weight_of(FORMATS["nf4"](nested=True), given, N=rows, K=blocks * 64 // rows)
+    np.testing.assert_array_equal(got.reshape(-1), decoders.nf4(given["codes"], absmax))
 
 
 # Where numbers in f16 stand in a block: random bytes there could be NaN.
 F16_AT = {"Q4_0": (0,), "Q4_1": (0, 2), "Q8_0": (0,), "Q4_K": (0, 2), "Q6_K": (208,), "MXFP4": ()}
 
 
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", BLOCK_TYPES)
 @pytest.mark.parametrize(("rows", "blocks"), [(1, 1), (5, 7), (3, 40)])
 def test_gguf_of_random_blocks(name, rows, blocks):
     kind = GGMLQuantizationType[name]
@@ -163,18 +165,26 @@ def test_gguf_of_weights_that_gguf_has_quantized(name):
 def test_the_command_prints_a_module_that_means_the_same(name, capsys):
     assert main([name]) == 0
     printed = parse(capsys.readouterr().out)
-    assert printed == FORMATS[name]()
+    assert printed == dequantizer(FORMATS[name]())
     kernel = printed["dequantize"].instantiate()
     assert parse(f"vm 1\n{kernel}")["dequantize"].instantiate() == kernel
 
 
 def test_the_command_lists_formats_and_refuses_what_they_have_not(capsys):
     assert main([]) == 0
-    assert capsys.readouterr().out.count("\n") == len(FORMATS)
+    listed = capsys.readouterr().out.splitlines()
+    assert len(listed) == len(FORMATS) and listed[0].split() == ["gptq", "bits=4,", "version=1"]
     assert options_of("gptq") == {"bits": 4, "version": 1}
-    assert main(["awq", "--bits", "3"]) == 1
-    assert "awq does not vary in bits" in capsys.readouterr().err
-    assert main(["gptq", "--bits", "5"]) == 1
-    assert "2, 3, 4 or 8 bits" in capsys.readouterr().err
-    assert main(["compressed_tensors", "--bits", "3", "--asymmetric", "--group", "32"]) == 0
+    for arguments, says in (
+        (["awq", "--set", "bits=3"], "awq does not vary in bits; it does in group"),
+        (["gguf_q4_0", "--set", "bits=3"], "it does in nothing"),
+        (["gptq", "--set", "bits=5"], "2, 3, 4 or 8 bits"),
+        (["gptq", "--set", "bits=many"], "write a number, bits=4"),
+        (["nf4", "--set", "nested=1"], "write nested=true or nested=false"),
+        (["nf4", "--set", "block=48"], "a block has 32, 64, 128"),
+    ):
+        assert main(arguments) == 1
+        assert says in capsys.readouterr().err
+    asymmetric = ["--set", "bits=3", "--set", "symmetric=false", "--set", "group=32"]
+    assert main(["compressed_tensors", *asymmetric]) == 0
     assert "weight_zero_point" in capsys.readouterr().out

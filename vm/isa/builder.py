@@ -402,15 +402,16 @@ class _Namespace:
 
 
 class Definition:
-    """A program or reference that has been built; cases call it."""
+    """A program or reference that has been built; cases call it, with the sizes that no argument's
+    shape tells by their names."""
 
     def __init__(self, builder: Builder, name: str):
         self._builder = builder
         self.name = name
 
-    def __call__(self, *arguments: Any) -> Expression:
+    def __call__(self, *arguments: Any, **sizes: Any) -> Expression:
         origin = origin_of(author_frame())
-        return self._builder._call(self.name, arguments, {}, origin)
+        return self._builder._call(self.name, arguments, sizes, origin)
 
 
 def _python_signature(kind: type[Instruction]) -> inspect.Signature:
