@@ -3,7 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+# Where the packages are that write checkpoints, and torch, which they need; a CPU build of it will
+# do: make test-formats TORCH="torch==2.13.0+cpu", where the package index has one.
+FORMATS := .venv-formats
+TORCH ?= torch
+
+.PHONY: demo test test-formats lint clean
 
 demo: $(VENV)/run-ready
 	$(BIN)/vm run programs/matmul_w4a16.vm
@@ -11,6 +16,9 @@ demo: $(VENV)/run-ready
 test: $(VENV)/dev-ready
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2 -m "not gpu" $(PYTEST_ARGS)
+
+test-formats: $(FORMATS)/ready
+	$(FORMATS)/bin/python -m tests.programs.formats_against_originals
 
 lint: $(VENV)/dev-ready
 	$(BIN)/ruff check .
@@ -26,5 +34,14 @@ $(VENV)/dev-ready: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,cuda]'
 	touch $@ $(VENV)/run-ready
 
+$(FORMATS)/ready: pyproject.toml
+	$(PYTHON) -m venv $(FORMATS)
+	$(FORMATS)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" bitsandbytes compressed-tensors gguf --editable .
+# What these two depend on is for making checkpoints; single modules of them are used.
+	$(FORMATS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps autoawq auto-gptq
+# One of them installs its own tests as a package of that name, which would hide ours.
+	rm -rf $(FORMATS)/lib/python*/site-packages/tests
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(FORMATS) build *.egg-info

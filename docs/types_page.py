@@ -32,6 +32,9 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "types.md"
 ERRORS = ROOT / "benchmarks" / "results" / "quantization_error.json"
 
+ORIGINALS = ERRORS.with_name("formats_against_originals.json")
+PACKING = ERRORS.with_name("packing.json")
+
 NAMED = ("f16", "bf16", "tf32", "f32", "f64")
 SCALES = ("f8e8m0", "f8e4m3")
 INTEGER_BITS = (*range(1, 9), 16, 32, 64)
@@ -55,6 +58,10 @@ TEXT = """# Types
 Written by `python docs/types_page.py` from the types themselves; `vm/isa/dtypes.py` defines them.
 An element of b bits is packed little-endian at bit k * b, in registers, shared and global memory
 alike; types whose elements fill no NumPy element are uint8 arrays with rows that begin at bytes.
+`vm.pack` and `vm.unpack` do it for arrays of codes; on one core, in GB/s of codes in arrays
+(`python -m benchmarks.packing`, which has every width up to 63):
+
+{packing}
 
 ## Integers
 
@@ -93,7 +100,8 @@ infinity or NaN where the type has them, `rounding` is `nearest_even`, `toward_z
 
 Checked exhaustively against tables of exact rationals, all codes of every source of up to 16 bits
 into every type, and f32 and f64 at every rounding boundary with its neighbours, in both overflow
-modes, to nearest even and toward zero. The command prints how many casts that are (182 million):
+modes, to nearest even and toward zero; codebooks as sources, and as targets to the nearest entry.
+The command prints how many casts that are (186 million) and how long they take:
 
     python -m tests.isa.exhaustive_casts
 
@@ -110,8 +118,10 @@ noise ratio is 20 log10 of the weight's root mean square over the error's.
 
 ## Checkpoints
 
-`programs/formats.py` has a program for each of these that loads the tensors of a checkpoint where
-they lie (`python -m programs.formats NAME` prints it):
+`programs/formats.py` describes each of these once: the dtype of its codes, the layouts that take
+them out of words and bytes, and the rule that finds an element's scale. Of that come a program that
+restores the weight (`python -m programs.formats NAME`) and a matmul that multiplies by the tensors
+of a checkpoint where they lie (`python -m programs.quantized_matmul --checkpoint NAME`).
 
 | format | what its program says of it |
 |---|---|
@@ -122,10 +132,12 @@ they lie (`python -m programs.formats NAME` prints it):
 | bitsandbytes NF4 | the first element in the upper nibble; absolute maxima, nested or not |
 | GGUF Q4_0, Q4_1, Q8_0, Q4_K, Q6_K, MXFP4 | blocks of bytes: every field a view of them |
 
-`make test` compares each with a decoder of its own and the GGUF types with gguf's `dequantize`.
-`make test-formats` compares with the packages that write these files. Its result on 2026-11-21,
-with auto-gptq 0.7.1, autoawq 0.2.9, compressed-tensors 0.20.0, bitsandbytes 0.50.2 and torch
-2.15.0: 24 comparisons, every element equal.
+`make test` compares each with a decoder of its own and the GGUF types with gguf's `dequantize`, the
+weights as they are restored and as a product by a unit matrix gives them back. `make test-formats`
+installs the packages that write these files and compares with them, element by element. On
+{date}, with torch {torch}, all of these were {verdict}:
+
+{originals}
 """
 
 
@@ -213,8 +225,35 @@ def errors(data: dict[str, Any]) -> str:
     return table(header + "relative | dB", rows)
 
 
+def originals(data: dict[str, Any]) -> str:
+    """What `make test-formats` compared, a row for each format."""
+    rows = []
+    for name in dict.fromkeys(row["format"] for row in data["comparisons"]):
+        found = [row for row in data["comparisons"] if row["format"] == name]
+        package = found[0]["package"]
+        settings: dict[str, list[str]] = {}
+        for option, value in (one.split("=") for row in found for one in row["settings"]):
+            settings.setdefault(option, []).append(value)
+        shown = "; ".join(
+            f"{option} {' '.join(dict.fromkeys(values))}" for option, values in settings.items()
+        )
+        rows.append((f"`{name}`", f"{package} {data['packages'][package]}", len(found),
+                     sum(row["elements"] for row in found), shown))  # fmt: skip
+    return table("format | compared with | weights | elements | settings", rows)
+
+
+def packing(data: dict[str, Any]) -> str:
+    rows = [row for row in data["widths"] if row["bits"] < 8]
+    return table(
+        "bits | " + " | ".join(str(row["bits"]) for row in rows),
+        [(way, *(f"{row[way]:.2f}" for row in rows)) for way in ("pack", "unpack")],
+    )
+
+
 def page() -> str:
     """The text of docs/types.md."""
+    compared = json.loads(ORIGINALS.read_text(encoding="utf-8"))
+    equal = all(row["equal"] for row in compared["comparisons"])
     data = json.loads(ERRORS.read_text(encoding="utf-8"))
     rows, columns = data["shape"]
     source = (
@@ -223,7 +262,9 @@ def page() -> str:
     )
     return TEXT.format(
         integers=integers(), floats=floats(), scales=scales(), errors_source=source,
-        errors=errors(data),
+        errors=errors(data), date=compared["date"], torch=compared["packages"]["torch"],
+        verdict="equal" if equal else "not equal", originals=originals(compared),
+        packing=packing(json.loads(PACKING.read_text(encoding="utf-8"))),
     )  # fmt: skip
 
 

@@ -10,150 +10,201 @@ from __future__ import annotations
 
 from math import gcd
 
-from vm.isa.program import Module, parse
+from programs.checkpoints import THREADS, Format, Stored
+from vm.isa.builder import Builder
+from vm.isa.dtypes import dtype
 
-GPTQ = """vm 1
-# GPTQ: W[k, n] = (code - zero) * scale, with the scale and zero point of group g_idx[k].
-#
-# `qweight` holds codes along K in words, `qzeros` those of a group along N; version 1 of the format
-# stores zero points less one. 3-bit codes straddle words: 32 of them are three words.
-const CODE = u{bits}
-const CODES = {codes}  # in a unit
-const WORDS = {words}  # of a unit
-const ZERO_OFFSET = {zero_offset}
-const BK = 32
-const BN = 32
+GPTQ = """GPTQ: W[k, n] = (code - zero) * scale, with the scale and zero point of group g_idx[k].
 
-layout units = spatial(1, 32).local(BK / CODES, 1)  # a thread has a column of codes ...
-layout words = units * local(WORDS, 1)
-layout codes = units * local(CODES, 1)
-layout zero_units = spatial(32, 1).local(1, BN / CODES)  # ... and a row of zero points
-layout zero_words = zero_units * local(1, WORDS)
-layout zeros = zero_units * local(1, CODES)
+`qweight` holds codes along K in words, `qzeros` those of a group along N; version 1 of the format
+stores zero points less one. 3-bit codes straddle words: 32 of them are three words."""
 
-program dequantize(qweight: global(i32)[K * WORDS / CODES, N],
-                   qzeros: global(i32)[GROUPS, N * WORDS / CODES],
-                   scales: global(f16)[GROUPS, N], g_idx: global(i32)[K],
-                   W: out(global(f16))[K, N])
-  grid (ceil_div(K, BK), ceil_div(N, BN)) threads 32 where K % CODES == 0, N % CODES == 0
-{{
-  bk, bn = block_index()
-  k = bk * BK
-  n = bn * BN
-  groups = load(g_idx[k +: BK])
-  q = view(load(qweight[bk * (BK / CODES * WORDS) +: BK / CODES * WORDS, n +: BN], layout=words),
-           CODE, layout=codes)
-  rows = gather(qzeros[:, bn * (BN / CODES * WORDS) +: BN / CODES * WORDS], groups, axis=0,
-                layout=zero_words)
-  zero = cast(view(rows, CODE, layout=zeros), f16) + ZERO_OFFSET
-  scale = gather(scales[:, n +: BN], groups, axis=0)
-  store(W[k +: BK, n +: BN], (cast(q, f16) - zero) * scale)
-}}
-"""
+AWQ = """AWQ: W[k, n] = (code - zero) * scale, both packed along N, eight to a word.
 
-AWQ = """vm 1
-# AWQ: W[k, n] = (code - zero) * scale, both packed along N, eight to a word, with the elements
-# 0, 2, 4, 6, 1, 3, 5, 7 from the lowest nibble up: of the binary digits of a nibble's position the
-# slowest is the element's fastest, and the other two are its slower ones.
-const GROUP = {group}  # rows that share a scale and a zero point
-const BK = 32
-const BN = 64
+From the lowest nibble up a word has the elements 0, 2, 4, 6, 1, 3, 5, 7: of the binary digits of a
+nibble's position the slowest is the element's fastest, and the other two are its slower ones."""
 
-layout nibbles = column_local(4, 2).reshape(1, 8)
-layout words = spatial(8, 4).local(4, 2)
-layout codes = words * nibbles
-layout zero_words = replicated(4).spatial(1, 8)
-layout zeros = zero_words * nibbles
+COMPRESSED_TENSORS = """compressed-tensors, "pack-quantized": W[n, k] = (code - zero) * scale.
 
-program dequantize(qweight: global(i32)[K, N / 8], qzeros: global(i32)[K / GROUP, N / 8],
-                   scales: global(f16)[K / GROUP, N], W: out(global(f16))[K, N])
-  grid (ceil_div(K, BK), ceil_div(N, BN)) threads 32
-  where K % GROUP == 0, N % 8 == 0, GROUP % BK == 0
-{{
-  bk, bn = block_index()
-  k = bk * BK
-  n = bn * BN
-  at = k / GROUP
-  q = view(load(qweight[k +: BK, bn * (BN / 8) +: BN / 8], layout=words), u4, layout=codes)
-  row = load(qzeros[at +: 1, bn * (BN / 8) +: BN / 8], layout=zero_words)
-  zero = view(row, u4, layout=zeros)
-  scale = load(scales[at +: 1, n +: BN])
-  store(W[k +: BK, n +: BN], (cast(q, f16) - cast(zero, f16)) * scale)
-}}
-"""
-
-COMPRESSED_TENSORS = """vm 1
-# compressed-tensors, "pack-quantized": W[n, k] = (code - zero) * scale for [N, K] weights. Signed
-# codes and zero points are stored with 2^(bits - 1) added, without gaps between them (as release
-# 0.20 does): codes along K, zero points along N.
-const CODE = u{bits}
-const CODES = {codes}  # in a unit
-const WORDS = {words}  # of a unit
-const GROUP = {group}  # elements along K that share a scale and a zero point
-const BN = 32
-const BK = 32
-
-layout units = spatial(32, 1).local(1, BK / CODES)  # a thread has a row of codes
-layout words = units * local(1, WORDS)
-layout codes = units * local(1, CODES){layouts}
-
-program dequantize(weight_packed: global(i32)[N, K * WORDS / CODES],
-                   {parameter}weight_scale: global(f16)[N, K / GROUP], W: out(global(f16))[N, K])
-  grid (ceil_div(N, BN), ceil_div(K, BK)) threads 32
-  where K % GROUP == 0, N % CODES == 0, GROUP % BK == 0
-{{
-  bn, bk = block_index()
-  n = bn * BN
-  k = bk * BK
-  at = k / GROUP
-  q = view(load(weight_packed[n +: BN, bk * (BK / CODES * WORDS) +: BK / CODES * WORDS],
-                layout=words),
-           CODE, layout=codes){zero}
-  scale = load(weight_scale[n +: BN, at +: 1])
-  store(W[n +: BN, k +: BK], (cast(q, f16) - zero) * scale)
-}}
-"""
-
-_ZERO_POINTS = {
-    "parameter": "weight_zero_point: global(i32)[N * WORDS / CODES, K / GROUP],\n" + 19 * " ",
-    "layouts": """
-layout zero_units = replicated(CODES).spatial(32 / CODES, 1)  # zero points of one unit
-layout zero_words = zero_units * local(WORDS, 1)
-layout zeros = zero_units * local(CODES, 1)""",
-    "zero": """
-  column = load(weight_zero_point[bn * (BN / CODES * WORDS) +: BN / CODES * WORDS, at +: 1],
-                layout=zero_words)
-  zero = cast(view(column, CODE, layout=zeros), f16)""",
-}
+Signed codes and zero points are stored with 2^(bits - 1) added, without gaps between them (as
+release 0.20 does): codes along K, zero points along N."""
 
 
-def gptq(bits: int = 4, version: int = 1) -> Module:
+def _unit(bits: int) -> tuple[int, int]:
+    """The fewest codes that fill words, and how many words."""
+    shared = gcd(bits, 32)
+    return 32 // shared, bits // shared
+
+
+def gptq(bits: int = 4, version: int = 1) -> Format:
     """GPTQ with codes of 2, 3, 4 or 8 bits; `version` 2 stores zero points as they are."""
     if bits not in (2, 3, 4, 8) or version not in (1, 2):
         raise ValueError(f"GPTQ has codes of 2, 3, 4 or 8 bits in versions 1 and 2, not {bits}")
-    shared = gcd(bits, 32)
-    zero_offset = "1.0" if version == 1 else "0.0"
-    return parse(
-        GPTQ.format(
-            bits=bits, codes=32 // shared, words=bits // shared, zero_offset=zero_offset
-        )
-    )
+
+    def stored(b: Builder) -> Stored:
+        K, N, GROUPS = b.sizes("K N GROUPS")
+        unit_codes, unit_words = _unit(bits)
+        CODE = b.const(dtype(f"u{bits}"))
+        CODES = b.const(unit_codes)  # in a unit
+        WORDS = b.const(unit_words)  # of a unit
+        ZERO_OFFSET = b.const(1.0 if version == 1 else 0.0)
+        BK = b.const(32)
+        BN = b.const(THREADS)
+        # A thread has a column of codes, and a part of a row of zero points.
+        units = b.layout(b.spatial(1, BN).local(BK / CODES, 1))
+        words = b.layout(units * b.local(WORDS, 1))
+        codes = b.layout(units * b.local(CODES, 1))
+        zero_units = b.layout(b.spatial(BK, BN / BK).local(1, BK / CODES))
+        zero_words = b.layout(zero_units * b.local(1, WORDS))
+        zeros = b.layout(zero_units * b.local(1, CODES))
+
+        def reader(qweight, qzeros, scales, g_idx):
+            def tile(k, n):
+                groups = b.load(g_idx[k * BK : +BK])
+                rows, columns = BK / CODES * WORDS, BN / CODES * WORDS
+                word = b.load(qweight[k * rows : +rows, n * BN : +BN], layout=words)
+                q = b.view(word, CODE, layout=codes)
+                zero_word = b.gather(
+                    qzeros[:, n * columns : +columns], groups, axis=0, layout=zero_words
+                )
+                zero = b.cast(b.view(zero_word, CODE, layout=zeros), b.f16) + ZERO_OFFSET
+                scale = b.gather(scales[:, n * BN : +BN], groups, axis=0)
+                return (b.cast(q, b.f16) - zero) * scale
+
+            return tile
+
+        def example():
+            def tensors(N, K):
+                groups = 3
+                qweight = b.random(b.i32, [K * WORDS / CODES, N], seed=11)
+                qzeros = b.random(b.i32, [groups, N * WORDS / CODES], seed=12)
+                scales = b.random(b.f16, [groups, N], seed=13, scale=0.01)
+                g_idx = b.random(b.i32, [K], seed=14, below=groups)  # as activation order makes it
+                return [qweight, qzeros, scales, g_idx]
+
+            return tensors
+
+        parameters = {
+            "qweight": b.global_(b.i32)[K * WORDS / CODES, N],
+            "qzeros": b.global_(b.i32)[GROUPS, N * WORDS / CODES],
+            "scales": b.global_(b.f16)[GROUPS, N],
+            "g_idx": b.global_(b.i32)[K],
+        }
+        return Stored(
+            GPTQ, parameters, (K, N), False, (BK, BN), (unit_codes, unit_codes), "f16",
+            reader, example, (K % CODES == 0, N % CODES == 0),
+        )  # fmt: skip
+
+    return stored
 
 
-def awq(group: int = 128) -> Module:
+def awq(group: int = 128) -> Format:
     """AWQ with its 4-bit codes; `group` is a multiple of 32."""
-    return parse(AWQ.format(group=group))
+
+    def stored(b: Builder) -> Stored:
+        K, N = b.sizes("K N")
+        GROUP = b.const(group)  # rows that share a scale and a zero point
+        BK = b.const(32)
+        BN = b.const(THREADS)
+        nibbles = b.layout(b.column_local(4, 2).reshape(1, 8))
+        words = b.layout(b.spatial(BK, BN / BK).local(1, BK / 8))
+        codes = b.layout(words * nibbles)
+        zero_words = b.layout(b.replicated(8).spatial(1, BN / 8))
+        zeros = b.layout(zero_words * nibbles)
+
+        def reader(qweight, qzeros, scales):
+            def tile(k, n):
+                at = k * BK / GROUP
+                columns = BN / 8
+                word = b.load(qweight[k * BK : +BK, n * columns : +columns], layout=words)
+                q = b.view(word, b.u4, layout=codes)
+                zero_word = b.load(qzeros[at:+1, n * columns : +columns], layout=zero_words)
+                zero = b.view(zero_word, b.u4, layout=zeros)
+                scale = b.load(scales[at:+1, n * BN : +BN])
+                return (b.cast(q, b.f16) - b.cast(zero, b.f16)) * scale
+
+            return tile
+
+        def example():
+            def tensors(N, K):
+                qweight = b.random(b.i32, [K, N / 8], seed=11)
+                qzeros = b.random(b.i32, [K / GROUP, N / 8], seed=12)
+                scales = b.random(b.f16, [K / GROUP, N], seed=13, scale=0.01)
+                return [qweight, qzeros, scales]
+
+            return tensors
+
+        parameters = {
+            "qweight": b.global_(b.i32)[K, N / 8],
+            "qzeros": b.global_(b.i32)[K / GROUP, N / 8],
+            "scales": b.global_(b.f16)[K / GROUP, N],
+        }
+        return Stored(
+            AWQ, parameters, (K, N), False, (BK, BN), (group, 8), "f16", reader, example,
+            (K % GROUP == 0, N % 8 == 0, GROUP % BK == 0),
+        )  # fmt: skip
+
+    return stored
 
 
-def compressed_tensors(bits: int = 4, group: int = 128, symmetric: bool = True) -> Module:
+def compressed_tensors(bits: int = 4, group: int = 128, symmetric: bool = True) -> Format:
     """compressed-tensors with codes of 1 to 8 bits; `group` is a multiple of 32."""
     if bits not in range(1, 9):
         raise ValueError(f"pack-quantized has codes of 1 to 8 bits, not {bits}")
-    shared = gcd(bits, 32)
-    middle = f"\n  zero = {1 << (bits - 1)}.0"
-    zeros = {"parameter": "", "layouts": "", "zero": middle} if symmetric else _ZERO_POINTS
-    return parse(
-        COMPRESSED_TENSORS.format(
-            bits=bits, codes=32 // shared, words=bits // shared, group=group, **zeros
-        )
-    )
+
+    def stored(b: Builder) -> Stored:
+        K, N = b.sizes("K N")
+        unit_codes, unit_words = _unit(bits)
+        CODE = b.const(dtype(f"u{bits}"))
+        CODES = b.const(unit_codes)  # in a unit
+        WORDS = b.const(unit_words)  # of a unit
+        GROUP = b.const(group)  # elements along K that share a scale and a zero point
+        BN = b.const(THREADS)
+        BK = b.const(32)
+        units = b.layout(b.spatial(BN, 1).local(1, BK / CODES))  # a thread has a row of codes
+        words = b.layout(units * b.local(1, WORDS))
+        codes = b.layout(units * b.local(1, CODES))
+        if not symmetric:
+            zero_units = b.layout(b.replicated(CODES).spatial(BN / CODES, 1))
+            zero_words = b.layout(zero_units * b.local(WORDS, 1))
+            zeros = b.layout(zero_units * b.local(CODES, 1))
+
+        def reader(weight_packed, weight_scale, weight_zero_point=None):
+            def tile(n, k):
+                at = k * BK / GROUP
+                columns, rows = BK / CODES * WORDS, BN / CODES * WORDS
+                word = b.load(weight_packed[n * BN : +BN, k * columns : +columns], layout=words)
+                q = b.view(word, CODE, layout=codes)
+                zero = float(1 << (bits - 1))
+                if not symmetric:
+                    zero_word = b.load(
+                        weight_zero_point[n * rows : +rows, at:+1], layout=zero_words
+                    )
+                    zero = b.cast(b.view(zero_word, CODE, layout=zeros), b.f16)
+                scale = b.load(weight_scale[n * BN : +BN, at:+1])
+                return (b.cast(q, b.f16) - zero) * scale
+
+            return tile
+
+        def example():
+            def tensors(N, K):
+                packed = b.random(b.i32, [N, K * WORDS / CODES], seed=11)
+                scale = b.random(b.f16, [N, K / GROUP], seed=12, scale=0.01)
+                if symmetric:
+                    return [packed, scale]
+                return [packed, scale, b.random(b.i32, [N * WORDS / CODES, K / GROUP], seed=13)]
+
+            return tensors
+
+        parameters = {
+            "weight_packed": b.global_(b.i32)[N, K * WORDS / CODES],
+            "weight_scale": b.global_(b.f16)[N, K / GROUP],
+        }
+        if not symmetric:
+            parameters["weight_zero_point"] = b.global_(b.i32)[N * WORDS / CODES, K / GROUP]
+        return Stored(
+            COMPRESSED_TENSORS, parameters, (N, K), True, (BN, BK), (unit_codes, group), "f16",
+            reader, example, (K % GROUP == 0, N % CODES == 0, GROUP % BK == 0), ("K",),
+        )  # fmt: skip
+
+    return stored

@@ -8,7 +8,11 @@ level of NVFP4). The module that `quantized_matmul` makes of it has the program 
 once, the matmul, its reference and cases:
 
     python -m programs.quantized_matmul --weight u3 --group 128 --zero-point --print
-    python -m programs.quantized_matmul --format nvfp4
+    python -m programs.quantized_matmul --format nvfp4 --on emulator
+
+A weight may also be what a checkpoint has, as it lies there (programs/checkpoint_matmul.py):
+
+    python -m programs.quantized_matmul --checkpoint gptq --set bits=3
 
 The product is taken in the type of the activations, f16 or bf16, after each weight was scaled in
 it (and must lie in its range then); scales of whole columns and the second level multiply the sum,
@@ -24,14 +28,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from programs.checkpoint_matmul import LARGEST_RANDOM, checkpoint_matmul, multiple
+from programs.formats import FORMATS as CHECKPOINTS
+from programs.formats import format_called
+from programs.staged_product import staged_product
 from vm.errors import VmError
 from vm.isa.builder import Builder
 from vm.isa.dtypes import DType, DTypeError, dtype
 from vm.isa.program import Module
 from vm.runtime.cases import run_case
-
-# Values of `random` lie within this: philox.py's largest is 3.46 standard deviations.
-LARGEST_RANDOM = 4.0
 
 
 @dataclass(frozen=True)
@@ -205,7 +210,6 @@ def quantized_matmul(form: Form, tiles: Tiles | None = None) -> Module:
         bm, bn = b.block_index()
         m = bm * BM
         n = bn * BN
-        a = b.shared_alloc(ACTIVATION, [STAGES, BM, BK])
         p = b.shared_alloc(u8, [STAGES, tile_bytes])
         if form.entries:
             table = b.shared_alloc(ACTIVATION, [ENTRIES])
@@ -242,26 +246,20 @@ def quantized_matmul(form: Form, tiles: Tiles | None = None) -> Module:
                 return centred(q, zero)
             return centred(q, zero) * computable(each(scale), form.scale)
 
-        acc = b.var(b.register(f32)[BM, BN], b.fill(0.0))
-        for s in b.range(STAGES - 1, unroll="full"):
-            b.copy_async(a[s], A[m : +BM, s * BK : +BK])
-            b.copy_async(p[s], P[s, bn, :])
-            b.commit_async()
-        for k in b.range(b.ceil_div(K, BK)):
-            b.wait_async(STAGES - 2)
-            b.synchronize()
-            ahead = k + STAGES - 1
-            slot = ahead % STAGES
-            b.copy_async(a[slot], A[m : +BM, ahead * BK : +BK])  # past M and K: zeros
-            b.copy_async(p[slot], P[ahead, bn, :])
-            b.commit_async()
+        def fetch(slot, k):
+            b.copy_async(p[slot], P[k, bn, :])
+
+        def weights(k):
             zero = scale = None
             if form.zero_point:
                 zero = b.load(Z[rows(k), n : +BN])
             if form.group:
                 scale = b.load(S[rows(k), n : +BN])
             q = b.view(b.load(p[k % STAGES], layout=bytes), WEIGHT, layout=fragment)
-            acc.assign(b.dot(b.load(a[k % STAGES]), dequantized(q, zero, scale), acc))
+            return dequantized(q, zero, scale)
+
+        acc = staged_product(b, A, m, (BM, BN, BK), STAGES, K, ACTIVATION, weights, fetch)
+
         def result():
             """The sum, scaled in f32."""
             if form.group is None:
@@ -332,9 +330,9 @@ def quantized_matmul(form: Form, tiles: Tiles | None = None) -> Module:
 
     # Sizes that fill tiles, and sizes just past them, odd, and smaller than one.
     unit = form.group or 1
-    b.case("main", M=64, N=256, K=_multiple(256, unit))(random_case)
-    b.case("odd", M=77, N=131, K=_multiple(tiles.depth + 1, unit))(random_case)
-    b.case("one_row", M=1, N=1, K=_multiple(1, unit))(random_case)
+    b.case("main", M=64, N=256, K=multiple(256, unit))(random_case)
+    b.case("odd", M=77, N=131, K=multiple(tiles.depth + 1, unit))(random_case)
+    b.case("one_row", M=1, N=1, K=multiple(1, unit))(random_case)
     return b.module()
 
 
@@ -344,11 +342,6 @@ def _tiles(form: Form) -> Tiles:
         if form.group is None or form.group % depth == 0 or depth % form.group == 0:
             return Tiles(depth=depth)
     raise DTypeError(f"groups of {form.group} fit no tile: write a divisor or a multiple of 16")
-
-
-def _multiple(size: int, unit: int) -> int:
-    """The least multiple of `unit` from `size` on."""
-    return -(-size // unit) * unit
 
 
 def add_form_arguments(parser: argparse.ArgumentParser) -> None:
@@ -361,24 +354,27 @@ def add_form_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--zero-point", action="store_true", help="read (code - zero) * scale")
     parser.add_argument("--second-level", action="store_true", help="one f32 scales all weights")
     parser.add_argument("--entries", type=int, help="codes are positions in a table, an argument")
-    parser.add_argument("--activation", default="f16", help="f16 or bf16")
+    parser.add_argument("--activation", help="f16 or bf16")
 
 
 def given_form(given: argparse.Namespace) -> Form:
     """The form that arguments say. Raises `DTypeError` for one that cannot be."""
     if given.format:
         return FORMATS[given.format]
+    activation = given.activation or "f16"
     group = None if given.group == "column" else int(given.group)
     return Form(
-        given.weight, group, given.scale or given.activation, given.zero_point,
-        given.second_level, given.entries, given.activation, given.offset,
+        given.weight, group, given.scale or activation, given.zero_point, given.second_level,
+        given.entries, activation, given.offset,
     )  # fmt: skip
 
 
-def run_cases(module: Module) -> int:
+def run_cases(module: Module, executor: str = "reference") -> int:
     """Runs and reports the cases of a module; the exit status."""
-    results = [run_case(module, case) for case in module.cases.values()]
-    for result in results:
+    results = []
+    for case in module.cases.values():
+        result = run_case(module, case, executor=executor)
+        results.append(result)
         for each in result.expectations:
             print(
                 f"{result.name}: {'PASS' if result.passed else 'FAIL'}  {each.type} off by "
@@ -389,24 +385,35 @@ def run_cases(module: Module) -> int:
     return 0 if all(result.passed for result in results) else 1
 
 
+def _module(given: argparse.Namespace) -> Module:
+    """What the arguments of the command ask for."""
+    if given.checkpoint:
+        return checkpoint_matmul(format_called(given.checkpoint, given.set), given.activation)
+    return quantized_matmul(given_form(given))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: runs the cases of a form on the reference machine, or prints its module."""
+    """The command: runs the cases of a form or a format, or prints its module."""
     parser = argparse.ArgumentParser(
         prog="python -m programs.quantized_matmul", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add_form_arguments(parser)
+    parser.add_argument("--checkpoint", choices=CHECKPOINTS, help="a format of programs/formats.py")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="what the format of a checkpoint can vary in, such as bits=3")
+    parser.add_argument("--on", default="reference", help="reference, emulator or cuda")
     parser.add_argument("--print", action="store_true", help="print the module and run nothing")
     given = parser.parse_args(arguments)
     try:
-        module = quantized_matmul(given_form(given))
+        module = _module(given)
     except (VmError, DTypeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if given.print:
         print(module)
         return 0
-    return run_cases(module)
+    return run_cases(module, given.on)
 
 
 if __name__ == "__main__":

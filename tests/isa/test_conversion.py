@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.isa import exact_types
-from tests.isa.exhaustive_casts import BOUNDARY_TARGETS, SMALL, check_boundaries, check_source
+from tests.isa.exhaustive_casts import (
+    BOUNDARY_TARGETS,
+    CODEBOOKS,
+    SMALL,
+    check_boundaries,
+    check_codebook_source,
+    check_source,
+)
 from vm.isa.conversion import convert
 from vm.isa.dtypes import DTypeError, codebook, dtype
 
@@ -28,7 +35,12 @@ HELD_ALIKE = sorted({dtype(name).array.name for name in SMALL})
 def test_every_code_into_every_type(array):
     sources = [name for name in SMALL if dtype(name).array.name == array]
     for source in sources:
-        assert check_source(source).pairs >= len(SMALL)
+        assert check_source(source).pairs >= len(SMALL) + len(CODEBOOKS)
+
+
+@pytest.mark.parametrize("name", CODEBOOKS)
+def test_every_entry_into_every_type(name):
+    assert check_codebook_source(name).pairs >= len(SMALL)
 
 
 @pytest.mark.parametrize("target", BOUNDARY_TARGETS)

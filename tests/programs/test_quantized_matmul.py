@@ -10,37 +10,13 @@ import pytest
 
 from programs.quantized_matmul import FORMATS, Form, main, quantized_matmul
 from tests.isa.exact_types import values_of_codes
+from tests.programs.quantized_forms import FORMS, form_of
 from vm.isa.dtypes import DTypeError, dtype
 from vm.isa.program import load, parse
 from vm.isa.tensor import Tensor
 from vm.runtime.cases import check_case, run_case
 from vm.runtime.reference import run
 
-WEIGHTS = (
-    *(f"u{bits}" for bits in range(1, 9)),
-    *(f"i{bits}" for bits in range(2, 9)),
-    *("f8e4m3", "f8e5m2", "f6e3m2", "f6e2m3", "f4e2m1", "f5e2m2", "f3e1m1", "nf4"),
-)
-GROUPS = (16, 32, 64, 128, None)
-
-
-def form_of(weight: str, group: int | None) -> Form:
-    return Form(weight, group, zero_point=weight[0] == "u")
-
-
-# Every type, the groups taken in turn, and every group for three types of odd widths.
-FORMS = {
-    **{f"{w}-{GROUPS[at % 5]}": form_of(w, GROUPS[at % 5]) for at, w in enumerate(WEIGHTS)},
-    **{f"{w}-{g}": form_of(w, g) for w in ("u3", "i5", "f6e3m2") for g in GROUPS},
-    **FORMATS,
-    "bf16": Form("u4", 64, "bf16", zero_point=True, activation="bf16"),
-    "f32-scales": Form("i4", 32, "f32"),
-    "f32-column": Form("i4", None, "f32"),
-    "wide-floats": Form("f8e7m0", 16, "bf16", activation="bf16"),
-    "five-entries": Form("u3", 64, entries=5),
-    "groups-of-96": Form("u6", 96),
-    "two-level-column": Form("f8e4m3", None, "f8e8m0", second_level=True),
-}
 modules = {name: quantized_matmul(form) for name, form in FORMS.items()}
 every_form = pytest.mark.parametrize("name", FORMS)
 

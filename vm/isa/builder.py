@@ -402,8 +402,8 @@ class _Namespace:
 
 
 class Definition:
-    """A program or reference that has been built; cases call it, with those of its sizes that do
-    not follow from the shapes of arguments as keywords."""
+    """A program or reference that has been built; cases call it, with the sizes that no argument's
+    shape tells by their names."""
 
     def __init__(self, builder: Builder, name: str):
         self._builder = builder
