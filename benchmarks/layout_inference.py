@@ -31,7 +31,7 @@ PROGRAMS = {
     "layer_norm": "layer_norm",
     "matmul_f16": "matmul",
     "matmul_w4a16": "matmul",
-    "decode_w4a16": "decode",
+    "gemm_w4a16": "gemm",
 }
 
 

@@ -29,7 +29,7 @@ REASONS = {
     (program, "total = reduce(load(part), axis=0, keep=false)", "nv.load_shared, 4 bytes"):
     "a relayout of the sums, once per block: written along rows, 8 bytes a lane, and read down "
     "columns; the swizzle that would free the reads splits the writes"
-    for program in ("decode_w4a16", "decode_bulk_w4a16")
+    for program in ("gemm_w4a16", "gemm_w4a16_sm80")
 }  # fmt: skip
 
 TEXT = """# Layouts

@@ -32,8 +32,8 @@ FOLDER = Path(__file__).parents[1] / "programs"
 
 # The case of each program that is run, cut down to whole tiles of one or two blocks.
 SIZES: dict[str, dict[str, int]] = {
-    "decode_bulk_w4a16": {"M": 8, "N": 64, "K": 1024},
-    "decode_w4a16": {"M": 8, "N": 64, "K": 1024},
+    "gemm_w4a16": {"M": 8, "N": 64, "K": 1024},
+    "gemm_w4a16_sm80": {"M": 8, "N": 64, "K": 1024},
     "layer_norm": {"M": 4, "N": 256},
     "matmul_f16": {"M": 64, "N": 128, "K": 96},
     "matmul_w4a16": {"M": 64, "N": 128, "K": 256},

@@ -97,6 +97,20 @@ def stage_bytes(form: Form, schedule: Schedule) -> int:
     return schedule.span * (weights + _row_bits(form) * rows // 8)
 
 
+def plus(x, y):
+    """x + y, without a sum where the one or the other is 0."""
+    return y if _is_zero(x) else x if _is_zero(y) else x + y
+
+
+def times(count, size):
+    """count * size, without a product where it needs none."""
+    return 0 if _is_zero(count) else count if isinstance(size, int) and size == 1 else count * size
+
+
+def _is_zero(x) -> bool:
+    return isinstance(x, int) and x == 0
+
+
 def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     """The module of a form: `pack`, `gemm`, `product` and cases.
 
@@ -140,11 +154,11 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             .spatial(1, 1, COLUMNS // across[1]).spatial(1, ROWS // across[0], 1),
             name="shares",
         )  # fmt: skip
-    PARTS = b.const(group_of(form) // min(group_of(form), schedule.depth))  # tiles of a step
+    parts = group_of(form) // min(group_of(form), schedule.depth)  # tiles of a step
     TILE = b.const(ROWS * BK * b.bits(WEIGHT) // 8)  # bytes of a tile of weights
     STAGE = b.const(stage_bytes(form, schedule))
     blocks, steps = b.ceil_div(N, ROWS), b.ceil_div(K, STEP * SPAN)
-    tiles = SPAN * PARTS  # of a stage
+    tiles = times(SPAN, parts)  # of a stage
     stages = (blocks, steps, STAGE)
     groups = (N, K // GROUP if form.group else 1)
     whole = [K % GROUP == 0] if form.group else []
@@ -170,10 +184,10 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
         n, step = b.block_index()
         stage = step // SPAN
         j = step % SPAN
-        for part in b.range(PARTS, unroll="full"):
-            k = (step * PARTS + part) * BK
+        for part in b.range(parts, unroll="full"):
+            k = (step * parts + part) * BK
             w = b.load(W[n * ROWS : +ROWS, k : +BK], layout=codes)
-            at = (j * PARTS + part) * TILE
+            at = (j * parts + part) * TILE
             b.store(P[n, stage, at : +TILE], b.view(w, u8, layout=bytes))
 
         def column(source):
@@ -245,8 +259,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             w = b.group_index()
             first = w * steps // WARPS
             share = (w + 1) * steps // WARPS - first
-            ahead = STAGES if schedule.bulk else STAGES - 1
-            for s in b.range(ahead, unroll="full"):
+            for s in b.range(STAGES if schedule.bulk else STAGES - 1, unroll="full"):
                 with b.if_(s < share):
                     fill(w, s, first + s)
                 if not schedule.bulk:
@@ -258,37 +271,39 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             if form.group is None and form.zero_point:
                 column_zero = b.cast(b.load(Z[n * ROWS : +ROWS, 0:+1]), ACTIVATION)
 
-            def activations(step, tile):
-                at = ((first + step) * tiles + tile) * BK
+            def activations(g, tile):
+                at = plus((first + g) * tiles, tile) * BK
                 return b.load(A[m * COLUMNS : +COLUMNS, at : +BK], layout=dots.b.transpose())
 
             def product(x, slot, tile, zero, before):
                 """The product of a tile, added to what was before."""
-                held = b.load(ring[w, slot, tile * TILE : +TILE], layout=bytes)
+                held = b.load(ring[w, slot, times(tile, TILE) : +TILE], layout=bytes)
                 q = b.view(held, WEIGHT, layout=codes)
                 return b.dot(values(q, zero), b.transpose(x), before)
 
-            def step(x, slot, j):
+            def of_step(at, count, kind, j):
+                """A number for each row, `count` bytes of all, behind the weights of a stage."""
+                held = b.load(ring[w, slot, plus(at, times(j, count)) : +count],
+                              layout=bytes_of_rows(count // 8))  # fmt: skip
+                return b.view(held, kind, layout=by_row)
+
+            def step(x, g, slot, j):
                 """Adds the products of a step, scaled; `x` is for its first tile."""
+                zero = column_zero
+                if form.group and form.zero_point:
+                    zero = of_rows(of_step(zeros_at, ROWS, ZERO, j), ACTIVATION)
+                tile = times(j, parts)
                 if form.group is None:
-                    zero = column_zero
-                elif form.zero_point:
-                    held = b.load(ring[w, slot, zeros_at + j * ROWS : +ROWS],
-                                  layout=bytes_of_rows(ROWS // 8))  # fmt: skip
-                    zero = of_rows(b.view(held, ZERO, layout=by_row), ACTIVATION)
+                    acc = sum
                 else:
-                    zero = None
-                acc = sum
-                if form.group:
                     acc = b.var(b.register(f32)[ROWS, COLUMNS], b.fill(0.0))
-                acc.assign(product(x, slot, j * PARTS, zero, acc))
-                for part in b.range(1, PARTS, unroll="full"):
-                    tile = j * PARTS + part
-                    acc.assign(product(activations(g, tile), slot, tile, zero, acc))
+                acc.assign(product(x, slot, tile, zero, acc))
+                if parts > 1:
+                    for part in b.range(1, parts, unroll="full"):
+                        next = plus(tile, part)
+                        acc.assign(product(activations(g, next), slot, next, zero, acc))
                 if form.group:
-                    held = b.load(ring[w, slot, scales_at + j * scale_bytes : +scale_bytes],
-                                  layout=bytes_of_rows(scale_bytes // 8))  # fmt: skip
-                    scale = of_rows(b.view(held, SCALE, layout=by_row), f32)
+                    scale = of_rows(of_step(scales_at, scale_bytes, SCALE, j), f32)
                     sum.assign(b.fma(acc, scale, sum))
 
             for g in b.range(share):
@@ -299,12 +314,14 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                 else:
                     b.wait_async(STAGES - 2)
                     b.synchronize()
-                    with b.if_(g + STAGES - 1 < share):
-                        fill(w, (g + STAGES - 1) % STAGES, first + g + STAGES - 1)
+                    ahead = g + STAGES - 1
+                    with b.if_(ahead < share):
+                        fill(w, ahead % STAGES, first + ahead)
                     b.commit_async()
-                step(x, slot, 0)
-                for j in b.range(1, SPAN, unroll="full"):
-                    step(activations(g, j * PARTS), slot, j)
+                step(x, g, slot, 0)
+                if schedule.span > 1:
+                    for j in b.range(1, SPAN, unroll="full"):
+                        step(activations(g, times(j, parts)), g, slot, j)
                 if schedule.bulk:
                     b.synchronize()  # all lanes have read the stage
                     with b.if_(g + STAGES < share):

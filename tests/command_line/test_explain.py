@@ -9,7 +9,7 @@ from vm.isa.program import load
 
 MODULES = (
     "vector_add", "transpose", "softmax", "layer_norm", "matmul_f16", "matmul_w4a16",
-    "decode_w4a16",
+    "gemm_w4a16",
 )  # fmt: skip
 
 

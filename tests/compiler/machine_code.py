@@ -19,7 +19,7 @@ from vm.runtime.compiled import cubin_of
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("instructions_per_step.json")
-LOOPS = (("matmul_w4a16", "matmul"), ("matmul_f16", "matmul"), ("decode_w4a16", "decode"))
+LOOPS = (("matmul_w4a16", "matmul"), ("matmul_f16", "matmul"), ("gemm_w4a16_sm80", "gemm"))
 TARGETS = ("sm_80", "sm_90a")
 
 

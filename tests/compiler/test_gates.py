@@ -31,7 +31,7 @@ PROGRAMS = [
     if program.definition.kind == "program"
 ]
 # The first target that can do a program, where that is not sm_80.
-FIRST = {("decode_bulk_w4a16", "decode"): "sm_90a"}
+FIRST = {("gemm_w4a16", "gemm"): "sm_90a"}
 BUILDS = [
     (*each, name)
     for each in PROGRAMS

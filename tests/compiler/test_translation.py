@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[2] / "programs"
 CASES = [(path, case) for path in sorted(FOLDER.glob("*.vm")) for case in load(path).cases]
 TARGETS = ("sm_80", "sm_90a")
 # Programs whose instructions only the last of them has.
-HOPPER = {"decode_bulk_w4a16"}
+HOPPER = {"gemm_w4a16"}
 RUNS = [(*each, target) for each in CASES for target in TARGETS
         if target == "sm_90a" or each[0].stem not in HOPPER]  # fmt: skip
 
@@ -26,8 +26,8 @@ SMALLER: dict[tuple[str, str], dict[str, int]] = {
     ("matmul_f16", "main"): {"M": 128, "N": 128, "K": 96},
     ("matmul_w4a16", "main"): {"M": 72, "N": 256, "K": 256},
     ("matmul_w4a16", "quantized"): {"N": 128, "K": 256},
-    ("decode_w4a16", "main"): {"K": 1024, "N": 64},
-    ("decode_bulk_w4a16", "main"): {"K": 2176, "N": 64},
+    ("gemm_w4a16_sm80", "one_row"): {"K": 1024, "N": 64},
+    ("gemm_w4a16", "one_row"): {"K": 2176, "N": 64},
     ("transpose", "main"): {"M": 128, "N": 192},
     ("softmax", "main"): {"M": 8},
     ("layer_norm", "main"): {"M": 8},

@@ -29,7 +29,7 @@ SMALLER = {
     ("vector_add", "main"): {"N": 20_000},
     ("matmul_w4a16", "main"): {"M": 72, "N": 256, "K": 256},
     ("matmul_w4a16", "quantized"): {"N": 256, "K": 256},
-    ("decode_w4a16", "main"): {"K": 2048},
+    ("gemm_w4a16_sm80", "one_row"): {"K": 2048},
 }
 
 
@@ -175,7 +175,7 @@ def test_machine_code_is_compiled_once_for_each_variant(tmp_path, monkeypatch):
 
 
 def test_the_manifest_says_what_a_launch_needs():
-    kernel = load(ROOT / "programs" / "decode_w4a16.vm")["decode"].instantiate()
+    kernel = load(ROOT / "programs" / "gemm_w4a16_sm80.vm")["gemm"].instantiate()
     manifest = pipeline.compile_source(kernel, pipeline.target("sm_90a")).manifest
     assert [p.name for p in manifest.pointers] == ["A", "P", "S", "C"]
     assert [p.access for p in manifest.pointers] == ["in", "in", "in", "out"]
