@@ -118,8 +118,7 @@ def test_a_rule_refuses_and_says_why(rule, reason, body):
     [
         ('x = atomic(D[0 +: 4, 0 +: 8], load(H[0 +: 4, 0 +: 8]), op="max")',
          "there is no atomic access to one f16"),
-        ("s = shared_alloc(f32, [8, 8]); store(s, 1.0); synchronize()\n"
-         "  print(gather(s, iota(i32, [4]), axis=0))", "the tile is in shared memory"),
+        ("full = mbarrier_alloc([2])", "it needs a capability of 90"),
     ],
 )  # fmt: skip
 def test_what_no_rule_does_is_an_error_with_all_reasons(body, note):
