@@ -13,9 +13,11 @@ TORCH ?= torch
 demo: $(VENV)/run-ready
 	$(BIN)/vm run programs/matmul_w4a16.vm
 
+# Two processes for two cores: each does its sums by itself, and takes whole files of tests, whose
+# modules and compiled kernels it keeps, until it can take over from the other.
 test: $(VENV)/dev-ready
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 -m "not gpu" $(PYTEST_ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu" $(PYTEST_ARGS)
 
 test-formats: $(FORMATS)/ready
 	$(FORMATS)/bin/python -m tests.programs.formats_against_originals
@@ -31,7 +33,7 @@ $(VENV)/run-ready: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/dev-ready: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,cuda]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,cuda,hip]'
 	touch $@ $(VENV)/run-ready
 
 $(FORMATS)/ready: pyproject.toml

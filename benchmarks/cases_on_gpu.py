@@ -47,10 +47,10 @@ POINTS = "8192x8192:u4:1,16,4096"
 PEERS = "vm,torch_f16"
 
 SIZES: dict[str, tuple[str, Callable[[SimpleNamespace], dict[str, int]]]] = {
-    "decode_w4a16": ("eight_rows", lambda c: {
-        "M": 1, "N": 3 * c.ROWS, "K": c.BK * (c.WARPS * c.STAGES + 1)}),
-    "decode_bulk_w4a16": ("eight_rows", lambda c: {
-        "M": 1, "N": 3 * c.ROWS, "K": c.BK * (c.WARPS * c.STAGES + 1)}),
+    "gemm_w4a16": ("one_row", lambda c: {
+        "M": 1, "N": c.ROWS + 1, "K": c.STEP * (c.WARPS * c.STAGES + 1)}),
+    "gemm_w4a16_sm80": ("one_row", lambda c: {
+        "M": 1, "N": c.ROWS + 1, "K": c.STEP * (c.WARPS * c.STAGES + 1)}),
     "layer_norm": ("main", lambda c: {"M": 1, "N": 2 * c.COLUMNS + 1}),
     "matmul_f16": ("main", lambda c: {"M": 1, "N": c.BN + 1, "K": c.STAGES * c.BK + 1}),
     "matmul_w4a16": ("main", lambda c: {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command import Command
+
+from tests.command_line.command import Command
 
 PROGRAMS = Path(__file__).parents[2] / "programs"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.compiler.targets import first_target
 from vm.compiler import pipeline
 from vm.compiler.emit import kernel_symbol, literal, tag, unwritten
 from vm.isa.dtypes import dtype
@@ -56,7 +57,7 @@ def test_lines_of_the_program_stand_in_comments(path):
         if program.definition.kind != "program":
             continue
         kernel = program.instantiate()
-        source = pipeline.compile_source(kernel, pipeline.target("sm_80")).source
+        source = pipeline.compile_source(kernel, pipeline.target(first_target(kernel))).source
         found = re.findall(r"^\s*// (\d+): (.*)$", source, re.MULTILINE)
         assert found
         for number, text in found:

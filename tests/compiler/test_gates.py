@@ -6,13 +6,14 @@ import json
 import re
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pytest
 
 from tests.compiler import machine_code
 from tests.compiler.machine_code import GOLDEN, LOOPS, ROOT
+from tests.compiler.targets import first_target, has_rules
 from vm.compiler import pipeline
 from vm.compiler.facts import ALIGNED, VARIANTS
 from vm.compiler.registers import ALLOWANCE, check_registers, estimate, pressure
@@ -30,13 +31,15 @@ PROGRAMS = [
     for program in load(path)
     if program.definition.kind == "program"
 ]
-# The first target that can do a program, where that is not sm_80.
-FIRST = {("gemm_w4a16", "gemm"): "sm_90a"}
+
+
+@cache
+def kernel_of(module: str, program: str, **constants: int) -> Kernel:
+    return load(ROOT / "programs" / f"{module}.vm")[program].instantiate(**constants)
+
+
 BUILDS = [
-    (*each, name)
-    for each in PROGRAMS
-    for name in TARGETS
-    if pipeline.target(name).capability >= pipeline.target(FIRST.get(each, "sm_80")).capability
+    (*each, name) for each in PROGRAMS for name in TARGETS if has_rules(name, kernel_of(*each))
 ]
 MATMULS = [(name, target) for name in ("matmul_w4a16", "matmul_f16")
            for target in machine_code.TARGETS]  # fmt: skip
@@ -106,7 +109,7 @@ def test_a_step_takes_no_more_instructions_than_before(module, program, target):
 def test_every_program_compiles_for_every_target_that_can_do_it(module, program, target):
     # Packing a tile of 128 x 64 elements one by one takes the toolchain seconds.
     smaller = {"BK": 32} if module.startswith("decode") and program == "pack_weight" else {}
-    kernel = load(ROOT / "programs" / f"{module}.vm")[program].instantiate(**smaller)
+    kernel = kernel_of(module, program, **smaller)
     entry = cubin_of(kernel, target, ALIGNED)
     assert entry.payload[:4] == b"\x7fELF"
     assert re.findall(r"C75\d\d", entry.metadata["log"]) == []
@@ -115,8 +118,8 @@ def test_every_program_compiles_for_every_target_that_can_do_it(module, program,
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(("module", "program"), PROGRAMS)
 def test_registers_are_within_the_estimate(module, program, variant):
-    kernel = load(ROOT / "programs" / f"{module}.vm")[program].instantiate()
-    target = FIRST.get((module, program), "sm_80")
+    kernel = kernel_of(module, program)
+    target = first_target(kernel)
     entry = cubin_of(kernel, target, variant)
     lowered = pipeline.lower(kernel, pipeline.target(target), variant).kernel
     assert entry.metadata["registers"] <= estimate(lowered)

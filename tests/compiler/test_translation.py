@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 from tests.compiler import random_programs, translation
+from tests.compiler.targets import has_rules
 from vm.compiler.facts import VARIANTS
 from vm.isa.kernel import Kernel
 from vm.isa.program import load
@@ -15,10 +17,16 @@ from vm.runtime import cases
 FOLDER = Path(__file__).parents[2] / "programs"
 CASES = [(path, case) for path in sorted(FOLDER.glob("*.vm")) for case in load(path).cases]
 TARGETS = ("sm_80", "sm_90a")
-# Programs whose instructions only the last of them has.
-HOPPER = {"gemm_w4a16"}
-RUNS = [(*each, target) for each in CASES for target in TARGETS
-        if target == "sm_90a" or each[0].stem not in HOPPER]  # fmt: skip
+
+
+@lru_cache
+def targets_of(path: Path) -> tuple[str, ...]:
+    """Those of the targets that have what all programs of the file need."""
+    kernels = [p.instantiate() for p in load(path) if p.definition.kind == "program"]
+    return tuple(name for name in TARGETS if all(has_rules(name, kernel) for kernel in kernels))
+
+
+RUNS = [(*each, target) for each in CASES for target in targets_of(each[0])]
 
 # Cases that would take long on the reference machine, cut down; the others run as they are.
 SMALLER: dict[tuple[str, str], dict[str, int]] = {

@@ -16,17 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "compiler/prelude")]
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import arithmetic_battery  # noqa: E402
-import cast_battery  # noqa: E402
-import matmul_battery  # noqa: E402
-import memory_battery  # noqa: E402
-import warp_battery  # noqa: E402
-from battery import Launch, Text  # noqa: E402
-
-from vm.runtime.emulator import PRELUDE  # noqa: E402
-from vm.runtime.nvrtc import compile_cubin  # noqa: E402
+from tests.compiler.prelude import (
+    arithmetic_battery,
+    cast_battery,
+    matmul_battery,
+    memory_battery,
+    warp_battery,
+)
+from tests.compiler.prelude.battery import Launch, Text
+from vm.runtime.emulator import PRELUDE
+from vm.runtime.nvrtc import compile_cubin
 
 BATTERIES = {
     **cast_battery.BATTERIES,

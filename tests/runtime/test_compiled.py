@@ -129,13 +129,15 @@ def test_grids_are_computed_from_sizes():
 
 # --- determinism ---
 EMIT = """
+from tests.compiler.targets import first_target
 from vm.compiler import pipeline
 from vm.isa.program import load
 import hashlib, pathlib, sys
 for path in sorted(pathlib.Path("programs").glob("*.vm")):
     for program in load(path):
         if program.definition.kind == "program":
-            made = pipeline.compile_source(program.instantiate(), pipeline.target("sm_80"))
+            kernel = program.instantiate()
+            made = pipeline.compile_source(kernel, pipeline.target(first_target(kernel)))
             print(path.stem, program.name, hashlib.sha256(made.source.encode()).hexdigest(),
                   made.manifest.as_json())
 """

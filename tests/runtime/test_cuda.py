@@ -6,8 +6,8 @@ import threading
 
 import pytest
 from cuda.bindings import driver as real
-from fake_driver import CONTEXT, FakeDriver
 
+from tests.runtime.fake_driver import CONTEXT, FakeDriver
 from vm.errors import VmError
 from vm.runtime import cuda
 from vm.runtime.cuda import Device, make_launch

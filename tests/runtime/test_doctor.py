@@ -6,8 +6,8 @@ import shutil
 import sys
 
 import pytest
-from fake_driver import FakeDriver
 
+from tests.runtime.fake_driver import FakeDriver
 from vm.runtime import cuda, doctor
 from vm.runtime.cache import Cache, Entry
 from vm.runtime.doctor import FAULTY, MISSING, OK, render, report

@@ -9,10 +9,10 @@ import types
 
 import numpy as np
 import pytest
-from fake_driver import FakeDriver
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.runtime.fake_driver import FakeDriver
 from vm.errors import VmError
 from vm.runtime import cuda
 from vm.runtime.launch import Kernel, Parameters

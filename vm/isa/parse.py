@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from importlib.resources import files
 
-from lark import Lark, Token, v_args
-from lark.exceptions import UnexpectedCharacters, UnexpectedToken, VisitError
-from lark.visitors import Transformer_NonRecursive
+from lark import Lark, Token, Tree
+from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
 from vm.errors import Origin, Source, VmError, fail
-from vm.isa import syntax
+from vm.isa import lalr, syntax
 from vm.isa.comments import attach_comments
 
 LANGUAGE_VERSION = 1
@@ -121,11 +120,10 @@ class _TooDeep(Exception):
         self.place = place
 
 
-class _Build(Transformer_NonRecursive):
+class _Build:
     """Builds the tree from the bottom: each method is the grammar rule it is named for."""
 
     def __init__(self, source: Source):
-        super().__init__()
         self._source = source
         # Depth of every node made so far: deep chains need no bracket (`- - - x`, `a + b + ...`).
         self._depth: dict[int, int] = {}
@@ -136,13 +134,32 @@ class _Build(Transformer_NonRecursive):
             self._source.name, meta.line, meta.column, meta.end_line, meta.end_column, self._source
         )
 
+    def transform(self, tree: Tree) -> object:
+        """What the tree stands for. It is walked without recursion: chains are deep."""
+        order, waiting = [], [tree]
+        while waiting:
+            each = waiting.pop()
+            order.append(each)
+            waiting += [child for child in each.children if child.__class__ is Tree]
+        made: dict[int, object] = {}
+        for each in reversed(order):
+            parts = [
+                made.pop(id(child)) if child.__class__ is Tree else child
+                for child in each.children
+            ]
+            made[id(each)] = getattr(self, each.data)(each.meta, parts)
+        return made[id(tree)]
+
     def _node(self, kind: type, origin: Origin, *values: object):
         node = kind(*values, origin=origin)
-        below = (self._depth.get(id(child), 0) for child in syntax.children(node))
-        depth = 1 + max(below, default=0)
-        if depth > MAXIMUM_NESTING:
+        depth = self._depth
+        below = 0
+        for value in values:
+            for part in value if value.__class__ is tuple else (value,):
+                below = max(below, depth.get(id(part), 0))
+        if below >= MAXIMUM_NESTING:
             raise _TooDeep(origin)
-        self._depth[id(node)] = depth
+        depth[id(node)] = below + 1
         self._made.append(node)  # keeps the id from being used again
         return node
 
@@ -150,12 +167,10 @@ class _Build(Transformer_NonRecursive):
         return fail(code, message, origin, label, fix=fix)
 
     # --- items ---
-    @v_args(meta=True)
     def start(self, meta, parts):
         version, *items = parts
         return self._node(syntax.Text, self.origin(meta), version, tuple(items))
 
-    @v_args(meta=True)
     def version(self, meta, parts):
         if str(parts[0]) != str(LANGUAGE_VERSION):
             raise fail(
@@ -167,14 +182,12 @@ class _Build(Transformer_NonRecursive):
             )
         return LANGUAGE_VERSION
 
-    @v_args(meta=True)
     def constant(self, meta, parts):
         kind, name, value = parts
         return self._node(
             syntax.Constant, self.origin(meta), str(kind), self._defined(name), value
         )
 
-    @v_args(meta=True)
     def program(self, meta, parts):
         name, parameters, grid, threads, facts, block = parts
         return self._node(
@@ -182,7 +195,6 @@ class _Build(Transformer_NonRecursive):
             parameters or (), grid, threads, facts or (), block,
         )  # fmt: skip
 
-    @v_args(meta=True)
     def reference(self, meta, parts):
         name, parameters, facts, block = parts
         return self._node(
@@ -190,57 +202,49 @@ class _Build(Transformer_NonRecursive):
             parameters or (), (), None, facts or (), block,
         )  # fmt: skip
 
-    @v_args(meta=True)
     def case(self, meta, parts):
         name, sizes, block = parts
         return self._node(
             syntax.Case, self.origin(meta), self._defined(name), sizes or (), block
         )
 
-    @v_args(meta=True)
     def test(self, meta, parts):
         name, needs, rules, block = parts
         return self._node(
             syntax.Test, self.origin(meta), unquote(str(name)), needs or (), rules or (), block
         )
 
-    def strings(self, parts):
+    def strings(self, meta, parts):
         return tuple(unquote(str(part)) for part in parts)
 
-    @v_args(meta=True)
     def parameter(self, meta, parts):
         name, type_ = parts
         return self._node(syntax.Parameter, self.origin(meta), self._defined(name), type_)
 
-    def _list(self, parts):
+    def _list(self, meta, parts):
         return tuple(part for part in parts if part is not None)
 
     parameters = facts = expressions = indices = arguments = keywords = _list
 
     # --- statements ---
-    @v_args(meta=True)
     def block(self, meta, parts):
         return self._node(
             syntax.Block, self.origin(meta), tuple(part for part in parts if part is not None), ()
         )
 
-    @v_args(meta=True)
     def bind(self, meta, parts):
         *names, value = parts
         names = tuple(self._defined(name) for name in names)
         return self._node(syntax.Bind, self.origin(meta), names, value)
 
-    @v_args(meta=True)
     def declare(self, meta, parts):
         name, type_, value = parts
         return self._node(syntax.Declare, self.origin(meta), self._defined(name), type_, value)
 
-    @v_args(meta=True)
     def assign(self, meta, parts):
         name, value = parts
         return self._node(syntax.Assign, self.origin(meta), str(name), value)
 
-    @v_args(meta=True)
     def execute(self, meta, parts):
         (call,) = parts
         dotted = isinstance(call, syntax.Member) and call.arguments is not None
@@ -251,14 +255,12 @@ class _Build(Transformer_NonRecursive):
             )  # fmt: skip
         return self._node(syntax.Execute, self.origin(meta), call)
 
-    @v_args(meta=True)
     def _if(self, meta, parts):
         condition, then, otherwise = parts
         if isinstance(otherwise, syntax.If):
             otherwise = self._node(syntax.Block, otherwise.origin, (otherwise,), ())
         return self._node(syntax.If, self.origin(meta), condition, then, otherwise)
 
-    @v_args(meta=True)
     def _for(self, meta, parts):
         name, bounds, unroll, body = parts
         if len(bounds) > 3:
@@ -270,27 +272,23 @@ class _Build(Transformer_NonRecursive):
             syntax.For, self.origin(meta), self._defined(name), bounds, unroll, body
         )
 
-    @v_args(meta=True)
     def _while(self, meta, parts):
         return self._node(syntax.While, self.origin(meta), *parts)
 
-    @v_args(meta=True)
     def group(self, meta, parts):
         name, keywords, body = parts
         return self._node(
             syntax.Group, self.origin(meta), self._defined(name), keywords or (), body
         )
 
-    @v_args(meta=True)
     def jump(self, meta, parts):
         return self._node(syntax.Jump, self.origin(meta), str(parts[0]))
 
-    @v_args(meta=True)
     def _return(self, meta, parts):
         return self._node(syntax.Return, self.origin(meta), parts[0])
 
     # --- expressions ---
-    def _chain(self, parts):
+    def _chain(self, meta, parts):
         value = parts[0]
         for operator, operand in zip(parts[1::2], parts[2::2], strict=True):
             value = self._operation(str(operator), value, operand)
@@ -299,7 +297,7 @@ class _Build(Transformer_NonRecursive):
     bits_or = bits_xor = bits_and = shift = sum = product = _chain
 
     def _words(word):
-        def build(self, parts):
+        def build(self, meta, parts):
             value = parts[0]
             for operand in parts[1:]:
                 value = self._operation(word, value, operand)
@@ -310,7 +308,7 @@ class _Build(Transformer_NonRecursive):
     either = _words("or")
     both = _words("and")
 
-    def comparison(self, parts):
+    def comparison(self, meta, parts):
         left, operator, right = parts
         return left if operator is None else self._operation(str(operator), left, right)
 
@@ -319,7 +317,6 @@ class _Build(Transformer_NonRecursive):
             syntax.Operation, left.origin.to(right.origin), operator, (left, right)
         )
 
-    @v_args(meta=True)
     def prefix(self, meta, parts):
         operator, operand = parts
         # `-5` is one literal; `-(5)` and `- 5` negate one.
@@ -330,15 +327,12 @@ class _Build(Transformer_NonRecursive):
                 return self._node(syntax.Literal, self.origin(meta), -value)
         return self._node(syntax.Operation, self.origin(meta), str(operator), (operand,))
 
-    @v_args(meta=True)
     def prefix_not(self, meta, parts):
         return self._node(syntax.Operation, self.origin(meta), "not", (parts[0],))
 
-    @v_args(meta=True)
     def name(self, meta, parts):
         return self._node(syntax.Name, self.origin(meta), self._used(parts[0]))
 
-    @v_args(meta=True)
     def call(self, meta, parts):
         name, arguments = parts
         positional, keywords = self._split(arguments)
@@ -346,12 +340,10 @@ class _Build(Transformer_NonRecursive):
             syntax.Call, self.origin(meta), self._used(name), positional, keywords
         )
 
-    @v_args(meta=True)
     def member(self, meta, parts):
         base, name = parts
         return self._node(syntax.Member, self.origin(meta), base, str(name), None, ())
 
-    @v_args(meta=True)
     def method(self, meta, parts):
         base, name, arguments = parts
         positional, keywords = self._split(arguments)
@@ -359,37 +351,30 @@ class _Build(Transformer_NonRecursive):
             syntax.Member, self.origin(meta), base, str(name), positional, keywords
         )
 
-    @v_args(meta=True)
     def subscript(self, meta, parts):
         base, indices = parts
         return self._node(syntax.Subscript, self.origin(meta), base, indices)
 
-    @v_args(meta=True)
     def index(self, meta, parts):
         return self._node(syntax.Index, self.origin(meta), parts[0], None)
 
-    @v_args(meta=True)
     def tile(self, meta, parts):
         offset, _, extent = parts
         return self._node(syntax.Index, self.origin(meta), offset, extent)
 
-    @v_args(meta=True)
     def whole(self, meta, parts):
         return self._node(syntax.Index, self.origin(meta), None, None)
 
-    @v_args(meta=True)
     def sequence(self, meta, parts):
         return self._node(syntax.Sequence, self.origin(meta), parts[0] or ())
 
-    def parenthesized(self, parts):
+    def parenthesized(self, meta, parts):
         return parts[0]
 
-    @v_args(meta=True)
     def keyword(self, meta, parts):
         name, value = parts
         return self._node(syntax.Keyword, self.origin(meta), str(name), value)
 
-    @v_args(meta=True)
     def number(self, meta, parts):
         (token,) = parts
         text = str(token)
@@ -412,15 +397,12 @@ class _Build(Transformer_NonRecursive):
             )  # fmt: skip
         return self._node(syntax.Literal, self.origin(meta), value)
 
-    @v_args(meta=True)
     def string(self, meta, parts):
         return self._node(syntax.Literal, self.origin(meta), unquote(str(parts[0])))
 
-    @v_args(meta=True)
     def quotation(self, meta, parts):
         return self._node(syntax.Literal, self.origin(meta), str(parts[0])[3:-3])
 
-    @v_args(meta=True)
     def truth(self, meta, parts):
         return self._node(syntax.Literal, self.origin(meta), str(parts[0]) == "true")
 
@@ -465,9 +447,9 @@ def _float(text: str) -> float:
 
 
 @lru_cache(maxsize=2)
-def _grammar(start: str) -> Lark:
+def _grammar(start: str) -> lalr.Parser:
     text = files("vm.isa").joinpath("grammar.lark").read_text(encoding="utf-8")
-    return Lark(
+    grammar = Lark(
         text,
         start=start,
         parser="lalr",
@@ -476,6 +458,7 @@ def _grammar(start: str) -> Lark:
         propagate_positions=True,
         maybe_placeholders=True,
     )
+    return lalr.parser(grammar)
 
 
 def parse_text(source: Source) -> syntax.Text:
@@ -527,12 +510,6 @@ def _parse(source: Source, start: str):
         raise _malformed_token(source, error) from None
     except _TooDeep as error:
         raise _too_deep(build, error.place) from None
-    except VisitError as error:
-        if isinstance(error.orig_exc, VmError):
-            raise error.orig_exc from None
-        if isinstance(error.orig_exc, _TooDeep):
-            raise _too_deep(build, error.orig_exc.place) from None
-        raise
     except RecursionError:
         raise _too_deep(build, None) from None
 

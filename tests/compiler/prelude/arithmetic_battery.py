@@ -8,8 +8,9 @@ from fractions import Fraction
 from functools import partial
 
 import numpy as np
-import oracle
-from battery import Register, Text
+
+from tests.compiler.prelude import oracle
+from tests.compiler.prelude.battery import Register, Text
 
 COUNT = 6
 INTEGERS = ("i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "u4", "i3", "i48")

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import oracle
 
+from tests.compiler.prelude import oracle
 from vm.runtime.emulator import HostOptions, compile_host, run
 
 Argument = np.ndarray | int | float

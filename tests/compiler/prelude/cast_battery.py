@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-import oracle
-from battery import Register, Text
+
+from tests.compiler.prelude import oracle
+from tests.compiler.prelude.battery import Register, Text
 
 MODES = {"saturate": "vm_overflow_saturate", "ieee": "vm_overflow_ieee", "wrap": "vm_overflow_wrap"}
 

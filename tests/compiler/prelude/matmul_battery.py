@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from battery import Text
+
+from tests.compiler.prelude.battery import Text
 
 KERNELS = Path(__file__).parent / "kernels"
 SHAPES = [(64, 64, 64), (65, 72, 96), (128, 136, 32), (1, 8, 160)]

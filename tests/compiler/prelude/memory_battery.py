@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import oracle
-from battery import Register, Text, tag
+
+from tests.compiler.prelude import oracle
+from tests.compiler.prelude.battery import Register, Text, tag
 
 ODD_TYPES = ("u1", "i3", "f4e2m1", "u5", "f6e3m2", "u7", "i12", "f16", "u33", "i48", "f64", "bool")
 

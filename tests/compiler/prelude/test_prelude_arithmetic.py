@@ -1,8 +1,9 @@
 """Elementwise functions on the emulator."""
 
 import pytest
-from arithmetic_battery import BATTERIES
-from battery import run_on_emulator
+
+from tests.compiler.prelude.arithmetic_battery import BATTERIES
+from tests.compiler.prelude.battery import run_on_emulator
 
 
 @pytest.mark.parametrize("name", BATTERIES)

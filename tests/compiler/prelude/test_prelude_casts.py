@@ -1,8 +1,9 @@
 """Casts on the emulator, against tables of exact values."""
 
 import pytest
-from battery import run_on_emulator
-from cast_battery import BATTERIES
+
+from tests.compiler.prelude.battery import run_on_emulator
+from tests.compiler.prelude.cast_battery import BATTERIES
 
 
 @pytest.mark.parametrize("name", BATTERIES)

@@ -1,8 +1,9 @@
 """Whole kernels in the style of emitted text, on the emulator."""
 
 import pytest
-from battery import run_on_emulator
-from matmul_battery import BATTERIES
+
+from tests.compiler.prelude.battery import run_on_emulator
+from tests.compiler.prelude.matmul_battery import BATTERIES
 
 
 @pytest.mark.parametrize("name", BATTERIES)

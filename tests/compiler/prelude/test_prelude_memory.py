@@ -1,9 +1,9 @@
 """Registers, memory and what threads do together, on the emulator."""
 
-import memory_battery
 import pytest
-import warp_battery
-from battery import run_on_emulator
+
+from tests.compiler.prelude import memory_battery, warp_battery
+from tests.compiler.prelude.battery import run_on_emulator
 
 
 @pytest.mark.parametrize("name", memory_battery.BATTERIES)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from functools import cache
 
-import arithmetic_battery
-import cast_battery
-import matmul_battery
-import memory_battery
 import pytest
-import warp_battery
 
+from tests.compiler.prelude import (
+    arithmetic_battery,
+    cast_battery,
+    matmul_battery,
+    memory_battery,
+    warp_battery,
+)
 from vm.runtime.emulator import PRELUDE
 from vm.runtime.nvrtc import Compiled, compile_cubin
 from vm.runtime.sass import disassemble, instruction_counts

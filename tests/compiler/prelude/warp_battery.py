@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import oracle
-from battery import Text, tag
+
+from tests.compiler.prelude import oracle
+from tests.compiler.prelude.battery import Text, tag
 
 EVERY_ORDER = ("forward", "reverse", "random:1")
 
