@@ -56,7 +56,7 @@ def test_lines_of_the_program_stand_in_comments(path):
         if program.definition.kind != "program":
             continue
         kernel = program.instantiate()
-        source = pipeline.compile_source(kernel, pipeline.target("sm_80")).source
+        source = pipeline.compile_source(kernel, pipeline.target("sm_90a")).source
         found = re.findall(r"^\s*// (\d+): (.*)$", source, re.MULTILINE)
         assert found
         for number, text in found:

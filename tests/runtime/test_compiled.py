@@ -135,7 +135,7 @@ import hashlib, pathlib, sys
 for path in sorted(pathlib.Path("programs").glob("*.vm")):
     for program in load(path):
         if program.definition.kind == "program":
-            made = pipeline.compile_source(program.instantiate(), pipeline.target("sm_80"))
+            made = pipeline.compile_source(program.instantiate(), pipeline.target("sm_90a"))
             print(path.stem, program.name, hashlib.sha256(made.source.encode()).hexdigest(),
                   made.manifest.as_json())
 """
