@@ -109,6 +109,24 @@ def test_halves_are_added_by_an_instruction():
     assert "atom.relaxed.cta.shared.cas.b16 " in compiled.ptx  # the maximum, whose result is read
 
 
+def test_a_large_table_lies_in_memory():
+    entries = ", ".join(str(float(3 * i % 256)) for i in range(256))
+    kernel = parse(f"""vm 1
+const LARGE = codebook([{entries}], f16)
+program p(Q: global(LARGE)[N], C: out(global(f32))[N]) grid (1) threads 64 {{
+  store(C[0 +: 256], cast(load(Q[0 +: 256]), f32))
+}}
+""")["p"].instantiate()
+    made = pipeline.compile_source(kernel, pipeline.target("sm_80"))
+    compiled = nvrtc.compile_cubin(made.source, "sm_80", made.manifest.kernel, (f"-I{PRELUDE}",))
+    assert compiled.local_bytes == 0
+    assert compiled.registers < 40
+    codes = np.random.default_rng(1).permutation(256).astype("u1")
+    given = {"Q": Tensor(kernel.parameters[0].type.dtype, (256,), codes)}
+    got = run_on_emulator(kernel, {**given, "C": np.zeros(256, "f4")}).outputs["C"]
+    assert np.array_equal(got.values(), (3 * codes.astype(int) % 256).astype("f4"))
+
+
 def test_a_codebook_is_its_table_in_order():
     kind = codebook("codebook3_f16", [3.0, -2.0, 0.5], "f16")
     text = codebook_type(kind)
