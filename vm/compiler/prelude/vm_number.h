@@ -49,11 +49,13 @@ template <int First, int Count, class Get> VM_FUNCTION auto vm_choose(unsigned i
 // The entry of a codebook, as the word of an f32. Few are chosen from in registers; many lie in
 // memory that is read by index.
 template <unsigned... Entries> VM_FUNCTION unsigned vm_entry(vm_entries<Entries...>, unsigned code) {
-  constexpr unsigned table[] = {Entries...};
-  if constexpr (sizeof...(Entries) <= 32)
+  if constexpr (sizeof...(Entries) <= 32) {
+    constexpr unsigned table[] = {Entries...};
     return vm_choose<0, (int)sizeof...(Entries)>(code, [&](int index) { return table[index]; });
-  else
+  } else {
+    static const unsigned table[] = {Entries...};
     return table[code];
+  }
 }
 
 // The code of the entry of a codebook at the least distance; NaN is greater than any.
