@@ -45,8 +45,8 @@ def checkpoint_matmul(
 
     dequantize = write_dequantize(b, stored)
 
-    def matmul(A, *tensors_and_c):
-        *tensors, C = tensors_and_c
+    def body(A, *tensors):
+        *tensors, C = tensors
         bm, bn = b.block_index()
         read = stored.reader(*tensors)
 
@@ -54,25 +54,20 @@ def checkpoint_matmul(
             tile = b.transpose(read(bn, k)) if stored.transposed else read(k, bn)
             return tile if element == activation else b.cast(tile, ACTIVATION)
 
-        acc = staged_product(
-            b, A, bm * BM, (BM, BN, BK), STAGES, depth, ACTIVATION, weights
-        )  # fmt: skip
+        acc = staged_product(b, A, bm * BM, (BM, BN, BK), STAGES, depth, ACTIVATION, weights)
         b.store(C[bm * BM : +BM, bn * BN : +BN], b.cast(acc, ACTIVATION))
 
+    parameters = {
+        "A": b.global_(ACTIVATION)[M, depth],
+        **stored.parameters,
+        "C": b.out(b.global_(ACTIVATION))[M, columns],
+    }
     matmul = b.program(
-        grid=(b.ceil_div(M, BM), b.ceil_div(columns, BN)), threads=THREADS,
+        grid=(b.ceil_div(M, BM), b.ceil_div(columns, BN)),
+        threads=THREADS,
         where=[*stored.facts, b.aligned("A", 16)],
-    )(
-        with_parameters(
-            matmul,
-            {
-                "A": b.global_(ACTIVATION)[M, depth],
-                **stored.parameters,
-                "C": b.out(b.global_(ACTIVATION))[M, columns],
-            },
-            "C = A W, with W as the checkpoint has it.",
-        )
-    )  # fmt: skip
+        name="matmul",
+    )(with_parameters(body, parameters, "C = A W, with W as the checkpoint has it."))
 
     extents = (N, K) if stored.transposed else (K, N)
 
@@ -81,22 +76,22 @@ def checkpoint_matmul(
         return b.dot(A, b.transpose(W) if stored.transposed else W)
 
     example = stored.example()
-    roundings = int(element != activation)
-    bound = {"operand_roundings": 1, "largest_factor": LARGEST_RANDOM} if roundings else {}
+    rounded = {"operand_roundings": 1, "largest_factor": LARGEST_RANDOM}
+    bound = rounded if element != activation else {}
 
     def compared(M, N, K):
         sizes = {"N": N, "K": K}
-        unbound = {name: sizes[name] for name in stored.unbound}
+        of_weight = {name: sizes[name] for name in stored.unbound}
+        of_matmul = {name: size for name, size in of_weight.items() if name != "K"}  # A tells it
         A = b.random(ACTIVATION, [M, K], seed=1)
         tensors = example(N, K)
-        W = dequantize(*tensors, **unbound)
-        unbound.pop("K", None)  # A tells it
-        C = matmul(A, *tensors, **unbound)
+        W = dequantize(*tensors, **of_weight)
+        C = matmul(A, *tensors, **of_matmul)
         b.expect(C, product(A, W), bound=b.dot_error(ACTIVATION, b.f32, K, **bound))
 
-    columns_of, rows_of = stored.multiple if stored.transposed else reversed(stored.multiple)
-    for name, M_, N_, K_ in (("main", 64, 256, 512), ("odd", 77, 131, 65), ("one_row", 1, 1, 1)):
-        b.case(name, M=M_, N=multiple(N_, columns_of), K=multiple(K_, rows_of))(compared)
+    unit_n, unit_k = stored.multiple if stored.transposed else reversed(stored.multiple)
+    for name, m, n, k in (("main", 64, 256, 512), ("odd", 77, 131, 65), ("one_row", 1, 1, 1)):
+        b.case(name, M=m, N=multiple(n, unit_n), K=multiple(k, unit_k))(compared)
     return b.module()
 
 

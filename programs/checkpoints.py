@@ -19,6 +19,7 @@ from vm.isa.dtypes import dtype
 from vm.isa.program import Module
 
 Extent = Expression | int
+"""A number, or constants of the module under construction."""
 
 THREADS = 128
 """Threads of a block in every program that reads weights; layouts of formats are over so many."""
@@ -30,13 +31,13 @@ class Stored:
 
     `about` says it in words. `parameters` are the checkpoint's tensors, by the names that they have
     there, with their types. `shape` are the extents of the weight, [K, N], or [N, K] where
-    `transposed`; `tile` those of what is read at once, `multiple` what they must be multiples of.
-    `unbound` names the sizes that the shapes of the tensors do not tell, `facts` is what must hold.
+    `transposed`; they are multiples of `multiple`, and `tile` is what is read at once. `unbound`
+    names the sizes that the shapes of the tensors do not tell, `facts` is what must hold.
 
     `reader(*tensors)` is called in a program, whose other statements come behind it; what it gives
     is called with the two positions of a tile, counted in tiles, for the weights: a register tensor
-    of `tile` in `element`, zeros outside. `example()` writes what else cases need, and gives a
-    function of N and K that makes the tensors, in a case, at random.
+    of `tile` in `element`, finite where nothing is stored. `example()` writes what else cases need,
+    and gives a function of N and K that makes the tensors, in a case, at random.
     """
 
     about: str

@@ -17,6 +17,7 @@ from vm.errors import VmError
 from vm.isa.dtypes import dtype
 from vm.isa.program import parse
 from vm.isa.tensor import Tensor
+from vm.runtime.compiled import run_on_emulator
 from vm.runtime.reference import run
 
 NAMES = ("u1", "u2", "i3", "u4", "f5e2m2", "u6", "i7", "f6e3m2", "u11", "u13")
@@ -185,3 +186,41 @@ program f(A: global({name})[N], I: global(i32)[32], C: inout(global({name}))[N])
     C = Tensor.from_codes(name, left)
     out = run(parse(text)["f"].instantiate(), {**given, "C": C}).outputs["C"].codes()
     assert out.tolist() == np.where(np.isin(np.arange(61), places), codes, left).tolist()
+
+
+def test_the_emulator_loses_no_neighbour_either():
+    """Stores of three elements at odd offsets by blocks that share bytes, of five elements in
+    shared memory by warps that do, and of tiles in part outside: types of all sorts in one kernel,
+    since compiling is what takes long."""
+    names = range(0, len(NAMES), 2)
+    parameters = [f"A{k}: global({NAMES[k]})[N], C{k}: inout(global({NAMES[k]}))[N]" for k in names]
+    tiles = [f"store(C{k}[n + 1 +: 3], load(A{k}[n +: 3]))" for k in names]
+    rings = [f"s{k} = shared_alloc({NAMES[k]}, [20])" for k in names]
+    halves = [
+        [f"store(s{k}[j * 10 + {at} +: 5], load(A{k}[j * 10 + {at} +: 5]))" for k in names]
+        for at in (0, 5)
+    ]
+    outs = [f"store(B{k}[block_index(), 0 +: 20], load(s{k}))" for k in names]
+    more = [f"B{k}: out(global({NAMES[k]}))[ceil_div(N, 3), 20]" for k in names]
+    text = f"""vm 1
+program f({", ".join([*parameters, *more])}) grid (ceil_div(N, 3)) threads 64 {{
+  n = block_index() * 3
+  {"; ".join([*tiles, *rings])}
+  group even(warps=1) {{ for j in range(2) {{ {"; ".join(halves[0])} }} }}
+  group odd(warps=1) {{ for j in range(2) {{ {"; ".join(halves[1])} }} }}
+  synchronize()
+  {"; ".join(outs)}
+}}"""
+    kernel = parse(text)["f"].instantiate()
+    count, random = 52, np.random.default_rng(8)
+    codes = {k: random.integers(0, 1 << dtype(NAMES[k]).bits, (2, count)) for k in names}
+    for order in ("forward", "reverse", "random:1"):
+        given = {f"B{k}": None for k in names}
+        for k in names:
+            given[f"A{k}"] = Tensor.from_codes(NAMES[k], codes[k][0])
+            given[f"C{k}"] = Tensor.from_codes(NAMES[k], codes[k][1])
+        outputs = run_on_emulator(kernel, given, order=order).outputs
+        for k in names:
+            source, left = codes[k]
+            assert outputs[f"C{k}"].codes().tolist() == [left[0], *source[:-1]]
+            assert (outputs[f"B{k}"].codes() == source[:20]).all()
