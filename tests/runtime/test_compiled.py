@@ -179,8 +179,8 @@ def test_machine_code_is_compiled_once_for_each_variant(tmp_path, monkeypatch):
 def test_the_manifest_says_what_a_launch_needs():
     kernel = load(ROOT / "programs" / "gemm_w4a16_sm80.vm")["gemm"].instantiate()
     manifest = pipeline.compile_source(kernel, pipeline.target("sm_90a")).manifest
-    assert [p.name for p in manifest.pointers] == ["A", "P", "S", "C"]
-    assert [p.access for p in manifest.pointers] == ["in", "in", "in", "out"]
+    assert [p.name for p in manifest.pointers] == ["A", "P", "C"]
+    assert [p.access for p in manifest.pointers] == ["in", "in", "out"]
     assert manifest.pdl
     assert manifest.threads == kernel.threads
     assert [size.value for size in manifest.sizes] == [size.name for size in kernel.sizes]
