@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vm.errors import VmError
 from vm.runtime import cuda
-from vm.runtime.launch import FORMATS, Kernel, Parameters
+from vm.runtime.launch import Kernel, Parameters
 from vm.runtime.manifest import Manifest, PointerArgument, ScalarArgument, SizeArgument
 
 SCALED_SUM = Manifest(
@@ -83,12 +83,26 @@ class DeviceArray:
 
 # Packing
 
+NUMPY = {"bool": "?", "f16": "f2", "f32": "f4", "f64": "f8"}
+NUMPY |= {f"{sign}{bits}": f"{sign}{bits // 8}" for sign in "iu" for bits in (8, 16, 32, 64)}
+# What travels as its code: the integer that holds it, and the codes of 0, 1, 2, 3, 4 and 5.
+CODED = {
+    "u3": ("u1", [0, 1, 2, 3, 4, 5]),
+    "u12": ("u2", [0, 1, 2, 3, 4, 5]),
+    "i40": ("u8", [0, 1, 2, 3, 4, 5]),
+    "bf16": ("u2", [0, 0x3F80, 0x4000, 0x4040, 0x4080, 0x40A0]),
+    "tf32": ("u4", [0, 0x3F800000, 0x40000000, 0x40400000, 0x40800000, 0x40A00000]),
+    "f8e4m3": ("u1", [0, 0x38, 0x40, 0x44, 0x48, 0x4A]),
+    "f4e2m1": ("u1", [0, 2, 4, 5, 6, 6]),
+    "nf4": ("u1", [7, 15, 15, 15, 15, 15]),
+}
+
 
 @settings(deadline=None, max_examples=100)
 @given(
     st.integers(0, 3),
     st.lists(st.sampled_from(["i32", "i64"]), max_size=3),
-    st.lists(st.sampled_from([*FORMATS]), max_size=5),
+    st.lists(st.sampled_from([*NUMPY, *CODED]), max_size=5),
     st.integers(0, 2),
 )
 def test_parameters_lie_as_a_c_structure(pointers, sizes, scalars, trailing):
@@ -102,11 +116,11 @@ def test_parameters_lie_as_a_c_structure(pointers, sizes, scalars, trailing):
     )
     parameters = Parameters(manifest, {"N": 1000}, [77 + index for index in range(trailing)])
     parameters.set_pointers([2**40 + index for index in range(pointers)])
-    parameters.set_scalars([index + 1 for index in range(len(scalars))])
-    kinds = {"bool": "?", "f16": "f2", "f32": "f4", "f64": "f8"}
+    given = [dtype == "bool" or index + 1 for index, dtype in enumerate(scalars)]
+    parameters.set_scalars(given)
     letters = ["u8"] * pointers
     letters += [f"i{int(dtype[1:]) // 8}" for dtype in sizes]
-    letters += [kinds.get(dtype) or f"{dtype[0]}{int(dtype[1:]) // 8}" for dtype in scalars]
+    letters += [NUMPY.get(dtype) or CODED[dtype][0] for dtype in scalars]
     letters += ["u8"] * trailing
     names = [f"f{index}" for index in range(len(letters))]
     structure = np.dtype({"names": names, "formats": letters}, align=True)
@@ -115,7 +129,8 @@ def test_parameters_lie_as_a_c_structure(pointers, sizes, scalars, trailing):
     assert [address - base for address in parameters.addresses] == offsets
     values = [2**40 + index for index in range(pointers)]
     values += [1000 + index for index in range(len(sizes))]
-    values += [dtype == "bool" or index + 1 for index, dtype in enumerate(scalars)]
+    values += [CODED[dtype][1][value] if dtype in CODED else value
+               for dtype, value in zip(scalars, given, strict=True)]  # fmt: skip
     values += [77 + index for index in range(trailing)]
     for letter, address, value in zip(letters, parameters.addresses, values, strict=True):
         raw = ctypes.string_at(address, np.dtype(letter).itemsize)
@@ -124,13 +139,46 @@ def test_parameters_lie_as_a_c_structure(pointers, sizes, scalars, trailing):
 
 @pytest.mark.parametrize(
     ("dtype", "value"),
-    [("i32", 2**31), ("u8", -1), ("i32", 1.5), ("f32", "1"), ("f16", 1e6), ("f32", None)],
+    [("i32", 2**31), ("u8", -1), ("i32", 1.5), ("f32", "1"), ("f16", 1e6), ("f32", None),
+     ("bool", 2), ("bool", 1), ("u4", 16), ("i3", -5), ("u4", 1.0), ("bf16", 1e39), ("bf16", "1"),
+     ("f8e4m3", 1e4), ("f8e8m0", 10**400)],
 )
 def test_scalars_that_do_not_fit(dtype, value):
     manifest = Manifest("p", "k", (), (), (ScalarArgument("alpha", dtype),), threads=32)
     with pytest.raises(VmError) as caught:
         Parameters(manifest, {}, []).set_scalars([value])
     assert caught.value.code == "E0837" and "alpha" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "code"),
+    [("i3", -4, 0b100), ("bf16", -0.0, 0x8000), ("bf16", 0.0, 0), ("bf16", float("inf"), 0x7F80),
+     ("bf16", 1.00390625, 0x3F80), ("f8e8m0", 0.5, 126), ("f6e3m2", 1e9, 0b011111),
+     ("f16", -2.0, 0xC000), ("bool", np.bool_(True), 1)],
+)  # fmt: skip
+def test_codes_of_scalars(dtype, value, code):
+    manifest = Manifest("p", "k", (), (), (ScalarArgument("x", dtype),), threads=32)
+    parameters = Parameters(manifest, {}, [])
+    parameters.set_scalars([value])
+    assert int.from_bytes(parameters.buffer.raw, "little") == code
+
+
+def test_scalars_that_a_grid_and_a_fact_depend_on(fake):
+    fake.kernel = None
+    scalar = ScalarArgument("n", "i32", shapes=True)
+    pointer = PointerArgument("X", "f32", ("N",), "out")
+    manifest = Manifest("p", "k", (pointer,), (SizeArgument("N"),), (scalar,), threads=32,
+                        facts=("n % 2 == 0", "n <= N"))  # fmt: skip
+    kernel = Kernel(manifest, b"cubin", lambda sizes: (sizes["n"], 1, 1))
+    x = np.zeros(8, "f4")
+    for n in (4, 6, 4, 8):
+        kernel(x, n)
+    assert [grid for grid, *_ in fake.launches] == [(4, 1, 1), (6, 1, 1), (4, 1, 1), (8, 1, 1)]
+    for code, n in (("E0836", 3), ("E0836", 10), ("E0837", "4"), ("E0837", 4.0)):
+        with pytest.raises(VmError) as caught:
+            kernel(x, n)
+        assert caught.value.code == code
+    assert len(fake.launches) == 4
 
 
 def test_sizes_that_do_not_fit():

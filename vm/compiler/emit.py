@@ -33,15 +33,8 @@ from vm.isa.dtypes import DType
 from vm.isa.instruction import INSTRUCTIONS, Instruction
 from vm.isa.kernel import Kernel
 from vm.isa.types import GlobalType, Immediate, ScalarType, Tile, Value
+from vm.runtime.scalars import NUMBERS, cpp_type
 
-_PLAIN = {
-    "i32": "int", "u32": "unsigned", "i64": "long long", "u64": "unsigned long long",
-    "bool": "bool",
-}  # fmt: skip
-# Scalar parameters that are floats: the C++ type, and the function that gives its bits.
-_FLOATS = {"f16": ("unsigned short", ""), "bf16": ("unsigned short", ""),
-           "f32": ("float", "vm_word_of"),
-           "f64": ("double", "vm_words_of")}  # fmt: skip
 # Ids of named barriers from the last down belong to the compiler: one for each group.
 _LAST_BARRIER = 15
 
@@ -67,7 +60,7 @@ def emit(kernel: Kernel, shared_bytes: int, blocks_per_multiprocessor: int = 1) 
 def is_plain(type_: Any) -> bool:
     """Whether a value of this type is a C++ number."""
     scalar = isinstance(type_, ScalarType) or is_per_thread(type_)
-    return scalar and type_.dtype.name in _PLAIN
+    return scalar and type_.dtype.name in NUMBERS
 
 
 def unsupported(what: str, origin: Origin | None) -> VmError:
@@ -133,14 +126,14 @@ class _Emitter:
         if isinstance(type_, GlobalType):
             const = "const " if not type_.is_written else ""
             return f"{const}unsigned char* {name}"
+        kind = cpp_type(type_.dtype)
         if is_plain(type_):
-            return f"{_PLAIN[type_.dtype.name]} {name}"
-        kind, bits = _FLOATS[type_.dtype.name]
+            return f"{kind} {name}"
         self.lines.append(
             f"  const {register_type(type_)} {name} = "
-            f"vm_constant<{tag(type_.dtype)}>({bits}({name}_number));"
+            f"vm_constant<{tag(type_.dtype)}>({name}_code);"
         )
-        return f"{kind} {name}_number"
+        return f"{kind} {name}_code"
 
     # --- statements ---
     def block(self, statements: list[Instruction]) -> None:
@@ -182,7 +175,7 @@ class _Emitter:
     def declare(self, value: Value) -> str:
         """The declaration of a value without its initializer."""
         if is_plain(value.type):
-            return f"{_PLAIN[value.type.dtype.name]} {self.name(value)}"
+            return f"{NUMBERS[value.type.dtype.name]} {self.name(value)}"
         return f"{register_type(value.type)} {self.name(value)}"
 
     def target(self, instruction: Instruction) -> tuple[list[str], str]:
@@ -325,7 +318,7 @@ def _plain_arithmetic(e: _Emitter, i: elementwise.Elementwise, operands: list[An
         return f"{texts[0]} >> {shift}" if opcode == "div" else f"{texts[0]} & {divisor - 1}"
     if opcode in ("div", "mod") and divisor > 0 and kind.kind == "unsigned":
         return f"{texts[0]} {'/' if opcode == 'div' else '%'} {texts[1]}"
-    return f"vm_index_{opcode}<{_PLAIN[kind.name]}>({', '.join(texts)})"
+    return f"vm_index_{opcode}<{NUMBERS[kind.name]}>({', '.join(texts)})"
 
 
 @emits(registers.Cast)
@@ -337,11 +330,11 @@ def _cast(e: _Emitter, i: registers.Cast) -> Iterator[str]:
             yield e.assign(i, f"{e.plain(i.x)} != 0")
         elif i.overflow == "saturate" and not kinds <= {"bool", *_widening(source.dtype, i.dtype)}:
             yield e.assign(
-                i, f"vm_index_cast<{_PLAIN[i.dtype.name]}, {_PLAIN[source.dtype.name]}>"
+                i, f"vm_index_cast<{NUMBERS[i.dtype.name]}, {NUMBERS[source.dtype.name]}>"
                 f"({e.plain(i.x)})",
             )  # fmt: skip
         else:
-            yield e.assign(i, f"({_PLAIN[i.dtype.name]}){e.plain(i.x)}")
+            yield e.assign(i, f"({NUMBERS[i.dtype.name]}){e.plain(i.x)}")
         return
     if i.rounding not in ("nearest_even", "nearest_entry"):
         raise unsupported(f"casts that round {i.rounding}", i.origin)
@@ -477,7 +470,7 @@ def _if(e: _Emitter, i: control.If) -> Iterator[str]:
 
 @emits(control.For)
 def _for(e: _Emitter, i: control.For) -> Iterator[str]:
-    name, kind = e.name(i.variable), _PLAIN[i.variable.type.dtype.name]
+    name, kind = e.name(i.variable), NUMBERS[i.variable.type.dtype.name]
     start = e.plain(i.start)
     stop, step = (_bound(e, o, f"{name}_{what}", kind) for o, what in
                   ((i.stop, "stop"), (i.step, "step")))  # fmt: skip

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vm.compiler import emit_nvidia_bulk  # noqa: F401  (it registers how these are written)
-from vm.compiler.emit import emit, kernel_symbol, pointers, scalars
+from vm.compiler.emit import emit, kernel_symbol, pointers, scalars, unsupported
 from vm.compiler.facts import ALIGNED
 from vm.compiler.layouts import infer_layouts
 from vm.compiler.selection import Choice, select
@@ -14,11 +14,13 @@ from vm.compiler.shared_memory import plan_shared, planned_bytes
 from vm.compiler.targets.amd import TARGETS as AMD_TARGETS
 from vm.compiler.targets.nvidia import TARGETS as NVIDIA_TARGETS
 from vm.compiler.targets.target import Target
-from vm.errors import fail
+from vm.errors import Origin, fail
 from vm.isa import control, syntax
+from vm.isa.dtypes import DType
 from vm.isa.instruction import nearest
 from vm.isa.kernel import Kernel
 from vm.isa.printer import format_expression
+from vm.isa.static import known_dtype
 from vm.isa.synchronization import GridWait
 from vm.runtime.manifest import Manifest, PointerArgument, ScalarArgument, SizeArgument
 
@@ -95,6 +97,14 @@ def compile_source(
 def manifest_of(lowered: Lowered) -> Manifest:
     """What the compiled kernel expects of its caller."""
     kernel = lowered.kernel
+    facts = [fact for fact in kernel.where if not syntax.is_hint(fact)]
+    shaping = {
+        node.text
+        for expression in (*kernel.grid, *facts)
+        if isinstance(expression, syntax.Expression)
+        for node in syntax.walk(expression)
+        if isinstance(node, syntax.Name)
+    }
     return Manifest(
         program=kernel.name,
         kernel=kernel_symbol(kernel),
@@ -107,12 +117,23 @@ def manifest_of(lowered: Lowered) -> Manifest:
             for p in pointers(kernel)
         ),
         sizes=tuple(SizeArgument(size.name) for size in kernel.sizes),
-        scalars=tuple(ScalarArgument(s.name, s.type.dtype.name) for s in scalars(kernel)),
+        scalars=tuple(
+            ScalarArgument(s.name, _named(s.type.dtype, s.origin).name, s.name in shaping)
+            for s in scalars(kernel)
+        ),
         threads=kernel.threads,
         shared_bytes=lowered.shared_bytes,
         pdl=any(isinstance(i, GridWait) for i in control.walk(kernel.body)),
-        facts=tuple(_text(fact) for fact in kernel.where if not syntax.is_hint(fact)),
+        facts=tuple(map(_text, facts)),
     )
+
+
+def _named(kind: DType, origin: Origin) -> DType:
+    """The dtype of a scalar parameter; E0901 for a codebook of the program's own: who launches
+    knows dtypes by their names."""
+    if known_dtype(kind.name) != kind:
+        raise unsupported("scalar parameters of a codebook without a name", origin)
+    return kind
 
 
 def _check_warps(kernel: Kernel, target: Target) -> None:

@@ -14,8 +14,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vm.compiler.facts import ALIGNED, NONE, VARIANT_BYTES
 from vm.compiler.pipeline import Emitted, compile_source
 from vm.compiler.pipeline import target as find_target
@@ -28,7 +26,7 @@ from vm.isa.program import Program
 from vm.isa.static import Environment, evaluate
 from vm.isa.tensor import Tensor
 from vm.isa.types import GlobalType
-from vm.runtime import emulator
+from vm.runtime import emulator, scalars
 from vm.runtime.cache import Cache, Entry, default_directory, entry_key
 from vm.runtime.emulator import PRELUDE
 from vm.runtime.manifest import Manifest
@@ -111,14 +109,10 @@ def _host_arguments(made: Emitted, bound: Arguments) -> list[Any]:
     manifest = made.manifest
     arrays = [bound.tensors[p.name].storage for p in manifest.pointers]
     sizes = [bound.sizes[size.value] for size in manifest.sizes]
-    scalars = [
-        # C++ on the host has no floats of 16 bits: their bits are handed over.
-        int(dtype(s.dtype).encode(np.float64(bound.sizes[s.name])))
-        if s.dtype in ("f16", "bf16")
-        else bound.sizes[s.name]
-        for s in manifest.scalars
+    numbers = [
+        scalars.code(dtype(scalar.dtype), bound.sizes[scalar.name]) for scalar in manifest.scalars
     ]
-    return [*arrays, *sizes, *scalars]
+    return [*arrays, *sizes, *numbers]
 
 
 def _report(kernel: Kernel, bound: Arguments, seconds: float) -> Report:
@@ -281,8 +275,8 @@ def run_on_cuda(
     callable_kernel = launch.Kernel(manifest, entry.payload, grid_of(kernel))
     started = time.perf_counter()
     arrays = [bound.tensors[p.name] for p in manifest.pointers]
-    scalars = [bound.sizes[s.name] for s in manifest.scalars]
-    callable_kernel(*arrays, *scalars)
+    numbers = [bound.sizes[s.name] for s in manifest.scalars]
+    callable_kernel(*arrays, *numbers)
     device.synchronize(kernel.name)
     return _report(kernel, bound, time.perf_counter() - started)
 

@@ -19,25 +19,10 @@ from dataclasses import replace
 from typing import Any
 
 from vm.errors import VmError, fail
-from vm.runtime import cuda
+from vm.isa.dtypes import dtype
+from vm.runtime import cuda, scalars
 from vm.runtime.arrays import Array, describe
 from vm.runtime.manifest import Manifest, bind_sizes, check_addresses, conflicts, evaluate
-
-FORMATS = {
-    "bool": "?",
-    "i8": "b",
-    "u8": "B",
-    "i16": "h",
-    "u16": "H",
-    "i32": "i",
-    "u32": "I",
-    "i64": "q",
-    "u64": "Q",
-    "f16": "e",
-    "f32": "f",
-    "f64": "d",
-}
-"""The dtypes of sizes and scalars, as `struct` packs them; little-endian, aligned to their size."""
 
 _GRID_LIMIT = (2**31 - 1, 65535, 65535)
 """Blocks in x, y, z: CUDA C++ Programming Guide, "Technical Specifications per Compute
@@ -54,7 +39,9 @@ class Parameters:
         self, manifest: Manifest, sizes: Mapping[str, int], trailing: Sequence[int]
     ) -> None:
         formats = ["Q"] * len(manifest.pointers)
-        formats += [FORMATS[each.dtype] for each in (*manifest.sizes, *manifest.scalars)]
+        formats += [
+            scalars.letter(dtype(each.dtype)) for each in (*manifest.sizes, *manifest.scalars)
+        ]
         formats += ["Q"] * len(trailing)
         offsets, end = [], 0
         for letter in formats:
@@ -66,19 +53,19 @@ class Parameters:
         self.addresses = (ctypes.c_void_p * len(offsets))(*(base + each for each in offsets))
         self._manifest = manifest
         self._pointers = struct.Struct(f"<{len(manifest.pointers)}Q")
-        scalars = len(manifest.pointers) + len(manifest.sizes)
-        self._scalars = [
-            (struct.Struct("<" + FORMATS[each.dtype]).pack_into, offsets[scalars + index])
-            for index, each in enumerate(manifest.scalars)
-        ]
-        places = zip(manifest.sizes, offsets[len(manifest.pointers) :], strict=False)
-        for argument, offset in places:
+        places = iter(zip(formats[len(manifest.pointers) :], offsets[len(manifest.pointers) :],
+                          strict=True))  # fmt: skip
+        for argument, (letter, offset) in zip(manifest.sizes, places, strict=False):
             value = evaluate(argument.value, sizes)
             try:
-                struct.pack_into("<" + FORMATS[argument.dtype], self.buffer, offset, value)
+                struct.pack_into("<" + letter, self.buffer, offset, value)
             except struct.error as error:
                 problem = f"{argument.value} = {value} does not fit {argument.dtype}"
                 raise fail("E0837", f"{manifest.program}: {problem}", None) from error
+        self._scalars = [
+            (struct.Struct("<" + letter).pack_into, offset, scalars.travelling(dtype(each.dtype)))
+            for each, (letter, offset) in zip(manifest.scalars, places, strict=False)
+        ]
         for value, offset in zip(trailing, offsets[len(offsets) - len(trailing) :], strict=True):
             struct.pack_into("<Q", self.buffer, offset, value)
 
@@ -87,13 +74,21 @@ class Parameters:
 
     def set_scalars(self, values: Sequence[Any]) -> None:
         """Raises `VmError` E0837 for a value that its dtype does not have."""
-        for index, (pack, offset) in enumerate(self._scalars):
+        for index, (pack, offset, convert) in enumerate(self._scalars):
             try:
-                pack(self.buffer, offset, values[index])
-            except (struct.error, OverflowError, TypeError) as error:
-                argument = self._manifest.scalars[index]
-                problem = f"{argument.name} is {argument.dtype}, not {values[index]!r}: {error}"
-                raise fail("E0837", f"{self._manifest.program}: {problem}", None) from error
+                value = values[index]
+                pack(self.buffer, offset, value if convert is None else convert(value))
+            except _MISFITS as error:
+                raise _misfit(self._manifest, index, values[index], error) from error
+
+
+_MISFITS = (struct.error, OverflowError, TypeError)
+
+
+def _misfit(manifest: Manifest, index: int, value: Any, error: Exception) -> VmError:
+    scalar = manifest.scalars[index]
+    problem = f"{scalar.name} is {scalar.dtype}, not {value!r}: {error}"
+    return fail("E0837", f"{manifest.program}: {problem}", None)
 
 
 def _launch_nothing() -> None:
@@ -155,7 +150,8 @@ class PreparedLaunch:
 
 class _Known:
     """What a kernel remembers of torch tensors of some shapes and dtypes, all checked once: their
-    prepared launches by stream, and what to check when they come at other addresses."""
+    prepared launches by `Kernel._launch_key`, and what to check when they come at other
+    addresses."""
 
     def __init__(
         self,
@@ -169,7 +165,7 @@ class _Known:
         self.device = device
         self.same = _sameness(tensors)
         self.current_stream = functools.partial(_raw_stream(), device)
-        self.launches: dict[int, PreparedLaunch] = {}
+        self.launches: dict[Any, PreparedLaunch] = {}
         self._alignments = [pointer.alignment for pointer in manifest.pointers]
         self._bytes = [array.span[1] - array.pointer for array in arrays]
         self._conflicts = conflicts(manifest)
@@ -213,6 +209,9 @@ class Kernel:
         self._functions: dict[int, cuda.Function] = {}
         self._count = len(manifest.pointers)
         self._total = self._count + len(manifest.scalars)
+        self._shaping = [
+            self._count + index for index, each in enumerate(manifest.scalars) if each.shapes
+        ]
         self._strided = any(pointer.strides is not None for pointer in manifest.pointers)
         self._owns_memory = (manifest.workspace_bytes, manifest.semaphores) != ("0", "0")
         self._known: dict[tuple[object, ...], _Known] = {}
@@ -244,7 +243,7 @@ class Kernel:
         pointers = list(map(_data_ptr, tensors))
         if stream is None:
             stream = known.current_stream()
-        prepared = known.launches.get(stream)
+        prepared = known.launches.get(self._launch_key(stream, values))
         if prepared is None or (self._owns_memory and cuda.device(known.device).capture(stream)):
             return self._call(values, stream)
         with prepared.lock:
@@ -252,7 +251,7 @@ class Kernel:
             if not moved or known.may_move(tensors, pointers, prepared.pointers):
                 if moved:
                     prepared.set_pointers(pointers)
-                if self._total != self._count:
+                if self._total > self._count:
                     prepared.parameters.set_scalars(values[self._count :])
                 prepared.launch()
                 return None
@@ -283,7 +282,7 @@ class Kernel:
         arrays, device, stream = self._describe(values, stream)
         if device is None:
             raise self._host_refused("prepared for launches")
-        sizes = bind_sizes(self.manifest, arrays)
+        sizes = self._sizes(arrays, values)
         prepared = PreparedLaunch(self, device, sizes, stream)
         prepared.arrays = values[: self._count]
         prepared.set_arrays(arrays)
@@ -297,7 +296,7 @@ class Kernel:
             return
         for other in {each.stream for each in arrays} - {None, stream}:
             device.order(other, stream)
-        sizes = bind_sizes(self.manifest, arrays)
+        sizes = self._sizes(arrays, values)
         prepared = PreparedLaunch(self, device, sizes, stream)
         prepared.set_arrays(arrays)
         prepared.parameters.set_scalars(values[self._count :])
@@ -309,7 +308,26 @@ class Kernel:
             given = values[: self._count]
             fresh = _Known(self.manifest, arrays, given, sizes, device.ordinal)
             self._latest = known = self._known.setdefault(self._key(given), fresh)
-            known.launches[stream] = prepared
+            known.launches[self._launch_key(stream, values)] = prepared
+
+    def _launch_key(self, stream: int, values: Sequence[Any]) -> Any:
+        """What prepared launches for the same shapes differ in: the stream, and scalars on which
+        the grid or a fact depends, as their dtype has them."""
+        if not self._shaping:
+            return stream
+        return stream, *(self._shaping_code(index, values[index]) for index in self._shaping)
+
+    def _shaping_code(self, index: int, value: Any) -> int:
+        number = index - self._count
+        try:
+            return scalars.code(dtype(self.manifest.scalars[number].dtype), value)
+        except _MISFITS as error:
+            raise _misfit(self.manifest, number, value, error) from error
+
+    def _sizes(self, arrays: Sequence[Array], values: Sequence[Any]) -> dict[str, Any]:
+        for index in self._shaping:  # a number, before it is computed with
+            self._shaping_code(index, values[index])
+        return bind_sizes(self.manifest, arrays, values[self._count :])
 
     def _describe(
         self, values: Sequence[Any], stream: int | None
@@ -350,7 +368,7 @@ class Kernel:
 
     def _call_on_host(self, arrays: list[Array], values: Sequence[Any], stream: int) -> None:
         device = cuda.device(0)
-        sizes = bind_sizes(self.manifest, arrays)
+        sizes = self._sizes(arrays, values)
         check_addresses(self.manifest, arrays)
         if device.capture(stream):
             raise self._host_refused("captured into a graph")

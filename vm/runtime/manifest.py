@@ -44,10 +44,11 @@ class SizeArgument:
 
 @dataclass(frozen=True)
 class ScalarArgument:
-    """A number given by the caller."""
+    """A number given by the caller; `shapes` where the grid or a fact depends on it."""
 
     name: str
     dtype: str
+    shapes: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,16 +123,16 @@ def _parsed(expression: str) -> CodeType:
     """The expression as code, after a look at every node: a manifest may come from a file."""
     tree = ast.parse(expression, mode="eval")
     for node in ast.walk(tree):
-        constant = isinstance(node, ast.Constant) and type(node.value) is int
+        constant = isinstance(node, ast.Constant) and type(node.value) in (int, float)
         if not constant and not isinstance(node, _NODES):
             raise InternalError(f"a manifest holds an expression that is none: {expression}")
     return compile(ast.fix_missing_locations(_FloorDivision().visit(tree)), expression, "eval")
 
 
 def evaluate(expression: str, sizes: Mapping[str, int]) -> int:
-    """The value of an integer expression: `+ - * // %` and `/` (both divisions floor), comparisons,
-    `and or not`, `ceil_div`, `min`, `max`. Raises `InternalError` for a name without a value and
-    `VmError` E0836 where it divides by a size of 0."""
+    """The value of an expression of numbers: `+ - * // %` and `/` (both divisions floor),
+    comparisons, `and or not`, `ceil_div`, `min`, `max`. Raises `InternalError` for a name without a
+    value and `VmError` E0836 where it divides by a size of 0."""
     try:
         return eval(_parsed(expression), {"__builtins__": {}, **_FUNCTIONS}, dict(sizes))
     except NameError as error:
@@ -144,8 +145,11 @@ def evaluate(expression: str, sizes: Mapping[str, int]) -> int:
         ) from error  # fmt: skip
 
 
-def bind_sizes(manifest: Manifest, arrays: Sequence[Array]) -> dict[str, int]:
-    """The sizes that the arrays give, every array checked against the manifest.
+def bind_sizes(
+    manifest: Manifest, arrays: Sequence[Array], scalars: Sequence[Any] = ()
+) -> dict[str, Any]:
+    """The sizes that the arrays give, every array checked against the manifest, and the `scalars`
+    (all of them are given, in order) on which the grid or a fact depends.
 
     Raises `VmError`: E0829 (dtype), E0830 (shape), E0832 (strides), E0834 (read-only), E0836 (a
     fact). Addresses are checked by `check_addresses`.
@@ -198,6 +202,11 @@ def bind_sizes(manifest: Manifest, arrays: Sequence[Array]) -> dict[str, int]:
         Fact(text, frozenset(_parsed(text).co_names), functools.partial(evaluate, text))
         for text in manifest.facts
     ]
+    sizes |= {
+        scalar.name: value
+        for scalar, value in zip(manifest.scalars, scalars, strict=False)
+        if scalar.shapes
+    }
     broken = broken_fact(facts, sizes, sizes)
     if broken is not None:
         problem = f"{manifest.program} needs {broken.fact.text}: {broken.shown}"
@@ -232,8 +241,11 @@ def _logical(
 
 
 def bits_of(dtype: str) -> int:
-    """The width that a dtype's name states: 4 for `u4`, 6 for `f6e3m2`, 8 for `bool`."""
+    """The width that a dtype's name states: 4 for `u4`, 6 for `f6e3m2`, 8 for `bool`; for
+    `codebook16_f32`, of 16 entries, 4."""
     digits = "".join(itertools.takewhile(str.isdigit, dtype.lstrip("abcdefghijklmnopqrstuvwxyz")))
+    if dtype.startswith("codebook"):  # these are its entries, codebook16_f32
+        return (int(digits) - 1).bit_length()
     return int(digits) if digits else 8
 
 
