@@ -282,9 +282,8 @@ class GlobalAccess:
 
     @property
     def bytes(self) -> int:
-        """Bytes of one access; 0 where elements do not fill bytes."""
-        bits = self.vector * self.bits
-        return bits // 8 if bits % 8 == 0 and bits <= 8 * WIDEST_BYTES else 0
+        """Bytes of one access; 0 where elements do not fill such as memory is accessed by."""
+        return whole_bytes(self.vector * self.bits)
 
     def vectors(self) -> list[Vector]:
         return vectors(self.layout, self.vector)
@@ -425,8 +424,8 @@ class SharedAccess:
 
     @property
     def bytes(self) -> int:
-        bits = self.vector * self.bits
-        return bits // 8 if bits % 8 == 0 else 0
+        """Bytes of one access; 0 where elements do not fill such as memory is accessed by."""
+        return whole_bytes(self.vector * self.bits)
 
     def vectors(self) -> list[Vector]:
         return vectors(self.layout, self.vector)
@@ -521,16 +520,23 @@ class SharedAccess:
 
     def bit_addresses(self, slots: list[int]) -> list[Any]:
         """For each slot the bit (i64 per thread) at which an element that fills no bytes begins."""
-        writer = self.writer
-        parts = writer.thread_index(self.layout, writer.thread())
+        parts = self.writer.thread_index(self.layout, self.writer.thread())
         index = slot_index(self.layout)
-        result = []
-        for slot in slots:
-            offset = writer.add(self._linear(parts, tuple(int(i) for i in index[slot])), self.moved)
-            wide = writer.multiply(writer.convert(self._swizzle(offset), I64), self.bits)
-            start = writer.convert(writer.multiply(self.base_address, 8), I64)
-            result.append(writer.spread(writer.add(wide, start)))
-        return result
+        return [self.bit_address(parts, tuple(int(i) for i in index[slot])) for slot in slots]
+
+    def bit_address(self, parts: list[Any], constant: tuple[int, ...]) -> Any:
+        """The bit (i64 per thread) at which the element at `parts` + a constant index begins."""
+        writer = self.writer
+        offset = writer.add(self._linear(parts, constant), self.moved)
+        wide = writer.multiply(writer.convert(self._swizzle(offset), I64), self.bits)
+        start = writer.convert(writer.multiply(self.base_address, 8), I64)
+        return writer.spread(writer.add(wide, start))
+
+
+def whole_bytes(bits: int) -> int:
+    """1, 2, 4, 8 or 16 bytes; 0 for other numbers of bits."""
+    count = bits // 8
+    return count if bits % 8 == 0 and count & (count - 1) == 0 and count <= WIDEST_BYTES else 0
 
 
 def _stride(memory: MemoryLayout, axis: int) -> int:

@@ -6,6 +6,7 @@ per-thread values are C++ variables; every other register tensor is a `vm_regist
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,16 @@ from vm.isa import (
     memory,
     nvidia,
     nvidia_packed,
+    randomness,
     registers,
+    tables,
 )
 from vm.isa import synchronization as sync
+from vm.isa.conversion import entry_boundaries
 from vm.isa.dtypes import DType
 from vm.isa.instruction import INSTRUCTIONS, Instruction
 from vm.isa.kernel import Kernel
+from vm.isa.randomness import U64
 from vm.isa.types import GlobalType, Immediate, ScalarType, Tile, Value
 from vm.runtime.scalars import NUMBERS, cpp_type
 
@@ -72,12 +77,32 @@ def unsupported(what: str, origin: Origin | None) -> VmError:
 
 
 def tag(dtype: DType) -> str:
-    """The prelude's name of an element type; raises E0901 for one that it does not have."""
+    """The prelude's name of an element type; that of a codebook, which `codebook_type` defines."""
     if dtype.kind == "codebook":
-        raise unsupported(f"elements of the codebook type {dtype.name}", None)
+        return f"vm_{dtype.name}_{zlib.crc32(repr(dtype.table).encode()):08x}"
     if dtype.kind == "float" and dtype.bits <= 8:
         return f"vm_float<{dtype.bits}, {dtype.exponent_bits}, {dtype.mantissa_bits}>"
     return f"vm_{dtype.name}"
+
+
+def codebook_type(dtype: DType) -> str:
+    """The definition of a codebook, of which the prelude knows but the form."""
+    values = dtype.decode(np.arange(1 << dtype.bits, dtype=dtype.storage))
+    order, limits = entry_boundaries(dtype)
+    entries = ", ".join(f"0x{word:x}" for word in values.view(np.uint32).tolist())
+    ordered = ", ".join(map(str, order.tolist()))
+    bounds = ", ".join(f"0x{words:x}ull" for words in limits.view(np.uint64).tolist())
+    return (
+        f"typedef vm_codebook<{dtype.bits}, vm_entries<{entries}>, vm_limits<{bounds}>, "
+        f"vm_ordered<{ordered}>> {tag(dtype)};"
+    )
+
+
+def _codebooks(kernel: Kernel) -> list[DType]:
+    """The codebooks among the types of a kernel's values, in order."""
+    results = (value for each in control.walk(kernel.body) for value in each.results)
+    kinds = (getattr(value.type, "dtype", None) for value in (*kernel.parameters, *results))
+    return list(dict.fromkeys(k for k in kinds if k is not None and k.kind == "codebook"))
 
 
 @dataclass(frozen=True)
@@ -114,6 +139,7 @@ class _Emitter:
         head = [
             f"// {kernel.name}: emitted from the program of that name",
             '#include "vm.h"',
+            *map(codebook_type, _codebooks(kernel)),
             "",
             f"VM_KERNEL({kernel_symbol(kernel)}, {kernel.threads}, {blocks})({parameters}) {{",
             f"  VM_SHARED({shared_bytes});",
@@ -259,7 +285,8 @@ def constant(operand: Immediate) -> str:
     """A register of one element."""
     dtype = operand.dtype
     mode = "ieee" if dtype.kind == "float" else "saturate"
-    code = int(np.asarray(dtype.encode(np.float64(operand.value), mode)))
+    rounding = "nearest_entry" if dtype.kind == "codebook" else "nearest_even"
+    code = int(np.asarray(dtype.encode(np.float64(operand.value), mode, rounding)))
     return f"vm_constant<{tag(dtype)}>(0x{code:x})"
 
 
@@ -288,16 +315,7 @@ def _arithmetic(e: _Emitter, i: elementwise.Elementwise) -> Iterator[str]:
     if i.opcode == "div" and not i.kind.is_float:
         name = "floordiv"
     arguments = ", ".join(e.register(operand) for operand in operands)
-    if is_plain(i.result.type):
-        # A comparison of tensors with one slot in each thread: the result is a C++ number.
-        temporary = f"{e.name(i.result)}_register"
-        yield f"{register_type(i.result.type)} {temporary};"
-        yield f"vm_{name}({temporary}, {arguments});"
-        yield e.assign(i, f"vm_get<0>({temporary})")
-        return
-    declaration, target = e.target(i)
-    yield from declaration
-    yield f"vm_{name}({target}, {arguments});"
+    yield from _into_register(e, i, f"vm_{name}", arguments)
 
 
 def _plain_arithmetic(e: _Emitter, i: elementwise.Elementwise, operands: list[Any]) -> str:
@@ -336,18 +354,35 @@ def _cast(e: _Emitter, i: registers.Cast) -> Iterator[str]:
         else:
             yield e.assign(i, f"({NUMBERS[i.dtype.name]}){e.plain(i.x)}")
         return
-    if i.rounding not in ("nearest_even", "nearest_entry"):
-        raise unsupported(f"casts that round {i.rounding}", i.origin)
+    way = {"toward_zero": "_toward_zero", "stochastic": "_stochastic"}.get(i.rounding, "")
     mode = "" if i.overflow == "saturate" else f"<vm_overflow_{i.overflow}>"
+    random = "" if i.random is None else f", {e.register(i.random)}"
+    yield from _into_register(e, i, f"vm_cast{way}{mode}", f"{e.register(i.x)}{random}")
+
+
+def _into_register(e: _Emitter, i: Any, function: str, arguments: str) -> Iterator[str]:
+    """A call of a function that writes a register, also where the result is a C++ number."""
     if is_plain(i.result.type):
         temporary = f"{e.name(i.result)}_register"
         yield f"{register_type(i.result.type)} {temporary};"
-        yield f"vm_cast{mode}({temporary}, {e.register(i.x)});"
+        yield f"{function}({temporary}, {arguments});"
         yield e.assign(i, f"vm_get<0>({temporary})")
         return
     declaration, target = e.target(i)
     yield from declaration
-    yield f"vm_cast{mode}({target}, {e.register(i.x)});"
+    yield f"{function}({target}, {arguments});"
+
+
+@emits(randomness.Philox)
+def _philox(e: _Emitter, i: randomness.Philox) -> Iterator[str]:
+    stream = Immediate(0, U64) if i.stream is None else i.stream
+    arguments = ", ".join(e.register(operand) for operand in (i.seed, i.counter, stream))
+    yield from _into_register(e, i, "vm_philox", arguments)
+
+
+@emits(tables.Lookup)
+def _lookup(e: _Emitter, i: tables.Lookup) -> Iterator[str]:
+    yield from _into_register(e, i, "vm_lookup", f"{e.register(i.codes)}, {e.register(i.table)}")
 
 
 def _widening(source: DType, target: DType) -> set[str]:
@@ -782,19 +817,16 @@ def _word_range(e: _Emitter, operand: Value, at: tuple[int, ...]) -> tuple[str, 
 
 @emits(gpu.ShuffleXor)
 def _shuffle(e: _Emitter, i: gpu.ShuffleXor) -> Iterator[str]:
-    if is_plain(i.result.type):
-        temporary = f"{e.name(i.result)}_register"
-        yield f"{register_type(i.result.type)} {temporary};"
-        yield f"vm_shuffle_xor({temporary}, {e.register(i.x)}, {i.mask});"
-        yield e.assign(i, f"vm_get<0>({temporary})")
-        return
-    declaration, target = e.target(i)
-    yield from declaration
-    yield f"vm_shuffle_xor({target}, {e.register(i.x)}, {i.mask});"
+    yield from _into_register(e, i, "vm_shuffle_xor", f"{e.register(i.x)}, {i.mask}")
 
 
 def _operation(e: _Emitter, i: Any) -> str:
     return f"vm_atomic_{i.op}, {tag(i.x.type.dtype)}"
+
+
+def _shares_words(i: Any) -> bool:
+    """Whether elements are narrower than a word: they are handed over with their register."""
+    return i.x.type.dtype.bits < 32
 
 
 def _slot_words(e: _Emitter, operand: Value, slot: int) -> str:
@@ -804,6 +836,13 @@ def _slot_words(e: _Emitter, operand: Value, slot: int) -> str:
 
 @emits(gpu_atomics.AtomicGlobal)
 def _atomic_global(e: _Emitter, i: gpu_atomics.AtomicGlobal) -> Iterator[str]:
+    if _shares_words(i):
+        yield (
+            f"vm_atomic_slot_global<vm_atomic_{i.op}>({e.register(i.result)}, {i.slot}, "
+            f"{_address(e, i.base, i.offset, i.plus)}, {e.register(i.x)}"
+            f"{e.predicate(i.predicate)});"
+        )
+        return
     yield (
         f"vm_atomic_global<{_operation(e, i)}>({_slot_words(e, i.result, i.slot)}, "
         f"{_address(e, i.base, i.offset, i.plus)}, {_slot_words(e, i.x, i.slot)}"
@@ -813,6 +852,12 @@ def _atomic_global(e: _Emitter, i: gpu_atomics.AtomicGlobal) -> Iterator[str]:
 
 @emits(gpu_atomics.ReduceGlobal)
 def _reduce_global(e: _Emitter, i: gpu_atomics.ReduceGlobal) -> Iterator[str]:
+    if _shares_words(i):
+        yield (
+            f"vm_reduce_slot_global<vm_atomic_{i.op}>({_address(e, i.base, i.offset, i.plus)}, "
+            f"{e.register(i.x)}, {i.slot}{e.predicate(i.predicate)});"
+        )
+        return
     yield (
         f"vm_reduce_global<{_operation(e, i)}>({_address(e, i.base, i.offset, i.plus)}, "
         f"{_slot_words(e, i.x, i.slot)}{e.predicate(i.predicate)});"
@@ -821,6 +866,12 @@ def _reduce_global(e: _Emitter, i: gpu_atomics.ReduceGlobal) -> Iterator[str]:
 
 @emits(gpu_atomics.AtomicShared)
 def _atomic_shared(e: _Emitter, i: gpu_atomics.AtomicShared) -> Iterator[str]:
+    if _shares_words(i):
+        yield (
+            f"vm_atomic_slot_shared<vm_atomic_{i.op}>({e.register(i.result)}, {i.slot}, "
+            f"{_plus(e, i.address, i.plus)}, {e.register(i.x)}{e.predicate(i.predicate)});"
+        )
+        return
     yield (
         f"vm_atomic_shared<{_operation(e, i)}>({_slot_words(e, i.result, i.slot)}, "
         f"{_plus(e, i.address, i.plus)}, {_slot_words(e, i.x, i.slot)}{e.predicate(i.predicate)});"
@@ -829,6 +880,12 @@ def _atomic_shared(e: _Emitter, i: gpu_atomics.AtomicShared) -> Iterator[str]:
 
 @emits(gpu_atomics.ReduceShared)
 def _reduce_shared(e: _Emitter, i: gpu_atomics.ReduceShared) -> Iterator[str]:
+    if _shares_words(i):
+        yield (
+            f"vm_reduce_slot_shared<vm_atomic_{i.op}>({_plus(e, i.address, i.plus)}, "
+            f"{e.register(i.x)}, {i.slot}{e.predicate(i.predicate)});"
+        )
+        return
     yield (
         f"vm_reduce_shared<{_operation(e, i)}>({_plus(e, i.address, i.plus)}, "
         f"{_slot_words(e, i.x, i.slot)}{e.predicate(i.predicate)});"

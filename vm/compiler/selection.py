@@ -26,6 +26,7 @@ from vm.isa.instruction import Instruction, Operand
 from vm.isa.kernel import Kernel
 from vm.isa.lanes import Pick, SlotConstants, Spread, ThreadIndex, Undefined, Uniform
 from vm.isa.memory import GlobalView, SharedAllocate
+from vm.isa.randomness import Philox
 from vm.isa.registers import Cast, Fill, View
 from vm.isa.synchronization import (
     Barrier,
@@ -41,7 +42,7 @@ from vm.isa.types import INDEX, Immediate, RegisterType, Type, Value
 from vm.layouts import RegisterLayout
 
 # What every target does as it stands: slot by slot, or once for the group.
-SLOTWISE = (Elementwise, Cast)
+SLOTWISE = (Elementwise, Cast, Philox)
 UNCHANGED = (
     View, Fill, control.Control, control.Copy, Synchronize, Barrier, BlockIndex, GridSize,
     GroupIndex, GridLaunchDependents, GridWait, Exit, CommitAsync, WaitAsync, Print, Assert,

@@ -433,13 +433,13 @@ def _values_by_code(source: DType) -> NDArray[np.float32]:
 
 def _nearest_entry(values: NDArray[Any], target: DType) -> NDArray[Any]:
     """The code of the table's entry nearest to each value."""
-    codes, boundaries = _entry_boundaries(target)
+    codes, boundaries = entry_boundaries(target)
     # NaN is sorted after all numbers: to the largest entry.
     return codes[np.searchsorted(boundaries, values.astype(np.float64), side="left")]
 
 
 @lru_cache(maxsize=256)
-def _entry_boundaries(target: DType) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def entry_boundaries(target: DType) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """The codes of a codebook's entries in the order of values, and for each two neighbours the
     largest f64 that belongs to the lower one."""
     entries, first = np.unique(np.asarray(target.table), return_index=True)

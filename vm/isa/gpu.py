@@ -16,6 +16,7 @@ from vm.isa.conversion import convert
 from vm.isa.dtypes import dtype
 from vm.isa.instruction import Attribute, Instruction, Operand
 from vm.isa.lanes import from_words, require_layout, require_per_thread, to_words, words_of
+from vm.isa.registers import exact_codes
 from vm.isa.types import Type
 from vm.layouts import FRAGMENTS
 
@@ -170,7 +171,7 @@ class MatrixMultiply(Instruction):
         else:
             result = convert(total.astype(np.float64), dtype("f64"), kind, overflow="ieee")
         lanes = fragment.operands["c"].flat()
-        codes = kind.encode(result).reshape(len(result), -1)[:, lanes]
+        codes = exact_codes(result, kind).reshape(len(result), -1)[:, lanes]
         held = to_words(machine.value(self.c), self.c.type).copy()
         held[:, list(self.at_c)] = (
             np.ascontiguousarray(codes.reshape(self.scope.threads, -1))
@@ -237,14 +238,14 @@ class _BitAccess(Instruction):
     def loaded(self, machine: Any, codes: np.ndarray) -> np.ndarray:
         """The tensor with the slot replaced in every thread."""
         type_ = self.x.type
-        result = type_.dtype.encode(machine.value(self.x)).reshape(-1).copy()
+        result = exact_codes(machine.value(self.x), type_.dtype).reshape(-1).copy()
         result[type_.layout.flat()[:, self.slot]] = codes
         return type_.dtype.decode(result).reshape(type_.shape)
 
     def stored(self, machine: Any) -> np.ndarray:
         """The code that each thread holds in the slot."""
         type_ = self.x.type
-        codes = type_.dtype.encode(machine.value(self.x)).reshape(-1)
+        codes = exact_codes(machine.value(self.x), type_.dtype).reshape(-1)
         return codes[type_.layout.flat()[:, self.slot]]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from vm.isa.instruction import Attribute, Instruction, Operand
 from vm.isa.lanes import require_layout, require_per_thread
+from vm.isa.registers import exact_codes
 from vm.isa.types import Type
 
 OPERATIONS = ("add", "max", "min", "exchange", "and", "or", "xor")
@@ -33,7 +34,7 @@ class _Atomic(Instruction):
     def combine(self, machine: Any, base: Any, address: Any) -> np.ndarray:
         """Performs the access; returns the codes that were there."""
         type_ = self.x.type
-        codes = type_.dtype.encode(machine.value(self.x)).reshape(-1)
+        codes = exact_codes(machine.value(self.x), type_.dtype).reshape(-1)
         mine = codes[type_.layout.flat()[:, self.slot]]
         active = np.ones(self.scope.threads, np.bool_)
         if self.predicate is not None:
@@ -44,7 +45,7 @@ class _Atomic(Instruction):
     def replaced(self, machine: Any, codes: np.ndarray) -> np.ndarray:
         """`old` with the slot replaced in every thread."""
         type_ = self.old.type
-        result = type_.dtype.encode(machine.value(self.old)).reshape(-1).copy()
+        result = exact_codes(machine.value(self.old), type_.dtype).reshape(-1).copy()
         result[type_.layout.flat()[:, self.slot]] = codes
         return type_.dtype.decode(result).reshape(type_.shape)
 

@@ -14,7 +14,7 @@ import numpy as np
 from vm.isa.dtypes import dtype
 from vm.isa.instruction import Attribute, Instruction, Operand, describe
 from vm.isa.packing import pack_rows, unpack_rows
-from vm.isa.registers import given_layout
+from vm.isa.registers import exact_codes, given_layout
 from vm.isa.types import CONSTANT_DTYPES, Immediate, RegisterType, ScalarType, Type
 from vm.layouts import RegisterLayout, local, spatial
 
@@ -38,7 +38,7 @@ def words_of(type_: RegisterType) -> int:
 
 def to_words(values: np.ndarray, type_: RegisterType) -> np.ndarray:
     """The words of a register tensor: uint32[threads, words], unused bits 0."""
-    codes = type_.dtype.encode(values).reshape(-1)[type_.layout.flat()]
+    codes = exact_codes(values, type_.dtype).reshape(-1)[type_.layout.flat()]
     packed = pack_rows(codes, type_.dtype)
     padding = 4 * words_of(type_) - packed.shape[1]
     return np.ascontiguousarray(np.pad(packed, ((0, 0), (0, padding)))).view(np.uint32)
@@ -171,7 +171,7 @@ class Uniform(Instruction, opcode="uniform"):
 
     def run(self, machine: Any) -> Any:
         value = machine.value(self.x)
-        codes = self.x.type.dtype.encode(value)
+        codes = exact_codes(value, self.x.type.dtype)
         if (codes != codes[0]).any():
             raise machine.trap("E0510", "threads hold different values", self, "x")
         return value[0].item()

@@ -17,6 +17,7 @@
 #include "vm_types.h"
 #include "vm_register.h"
 #include "vm_number.h"
+#include "vm_round.h"
 #include "vm_packed.h"
 #include "vm_cast.h"
 #include "vm_operation.h"
@@ -32,4 +33,5 @@
 #include "vm_atomic.h"
 #include "vm_report.h"
 #include "vm_index.h"
+#include "vm_random.h"
 #include "vm_dequantize.h"

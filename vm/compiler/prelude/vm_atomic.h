@@ -8,6 +8,10 @@
 //        Types of 32 and 64 bits; f16 and bf16, one in the low half of a word; vm_pair<vm_f16> and
 //        vm_pair<vm_bf16>, two in a word (each half is added by itself). and, or, xor: integers.
 //        What has no instruction is a loop of compare and swap
+//   vm_atomic_slot_global<Operation>(old, k, address, x, predicate)     for registers of elements of 16
+//   vm_atomic_slot_shared<Operation>(old, k, address, x, predicate)     bits: x[k] is the operand, and
+//   vm_reduce_slot_global<Operation>(address, x, k, predicate)          old[k] becomes what was there
+//   vm_reduce_slot_shared<Operation>(address, x, k, predicate)
 //   vm_wait_for(address, value)         until the 32-bit word in global memory is `value`: what its writer
 //                                       released before is then seen (acquire). By one thread of a block,
 //                                       others after vm_synchronize
@@ -76,7 +80,7 @@ template <class T> VM_FUNCTION typename T::code vm_atomic_operand(const unsigned
 }
 
 #if VM_CUDA
-#define VM_ATOMIC_INSTRUCTIONS(text, constraint)                                                     \
+#define VM_ATOMIC_ACCESS(text, constraint, before, value)                                            \
   if constexpr (Shared && Returns)                                                                   \
     asm volatile("atom.relaxed.cta.shared." text " %0, [%1], %2;"                                    \
                  : "=" constraint(before) : "r"(address), constraint(value) : "memory");             \
@@ -89,6 +93,7 @@ template <class T> VM_FUNCTION typename T::code vm_atomic_operand(const unsigned
   else                                                                                               \
     asm volatile("red.relaxed.gpu.global." text " [%0], %1;"                                         \
                  :: "l"(address), constraint(value) : "memory")
+#define VM_ATOMIC_INSTRUCTIONS(text, constraint) VM_ATOMIC_ACCESS(text, constraint, before, value)
 #define VM_ATOMIC_SWAP(bits, constraint)                                                             \
   if constexpr (Shared)                                                                              \
     asm volatile("atom.relaxed.cta.shared.cas." bits " %0, [%1], %2, %3;"                            \
@@ -131,6 +136,15 @@ VM_FUNCTION void vm_atomic_run(unsigned* old, Address address, const unsigned* o
     VM_ATOMIC_INSTRUCTIONS("add.f32", "r");
   } else if constexpr (is_add && vm_is<T, vm_f64>) {
     VM_ATOMIC_INSTRUCTIONS("add.f64", "l");
+  } else if constexpr (is_add && (vm_is<T, vm_f16> || (vm_is<T, vm_bf16> && VM_ARCH >= 900))) {
+    const unsigned short narrow = (unsigned short)value;
+    unsigned short seen = 0;
+    if constexpr (vm_is<T, vm_f16>) {
+      VM_ATOMIC_ACCESS("add.noftz.f16", "h", seen, narrow);
+    } else {
+      VM_ATOMIC_ACCESS("add.noftz.bf16", "h", seen, narrow);
+    }
+    before = seen;
   } else if constexpr (is_add && vm_is<T, vm_pair<vm_f16>>) {
     VM_ATOMIC_INSTRUCTIONS("add.noftz.f16x2", "r");
   } else if constexpr (is_add && vm_is<T, vm_pair<vm_bf16>> && VM_ARCH >= 900) {
@@ -186,6 +200,7 @@ VM_FUNCTION void vm_atomic_run(unsigned* old, Address address, const unsigned* o
 }
 #undef VM_ATOMIC_SWAP
 #undef VM_ATOMIC_INSTRUCTIONS
+#undef VM_ATOMIC_ACCESS
 #define VM_ATOMIC_GLOBAL(bytes) address
 #define VM_ATOMIC_SHARED(bytes) vm_shared_window(address)
 
@@ -279,13 +294,34 @@ VM_FUNCTION void vm_grid_launch_dependents() {}
   template <vm_atomic_operation Operation, class T, vm_order Order = vm_relaxed>                     \
   VM_FUNCTION void vm_reduce_##space(address_type address, const unsigned* operands,                 \
                                      bool predicate = true VM_PLACE) {                               \
-    static_assert(Operation != vm_atomic_cas && Operation != vm_atomic_exchange, "without a result"); \
+    static_assert(Operation != vm_atomic_cas, "whether it was done is its result");                  \
     if (predicate) {                                                                                 \
       if constexpr (Order == vm_release || Order == vm_acquire_release) fence();                     \
       vm_atomic_run<shared, false, Operation, T>((unsigned*)nullptr, pointer(T::bits / 8), \
                                                  operands);                                          \
     }                                                                                                \
   }
+
+// Elements that share a word with others.
+#define VM_ATOMIC_SLOTS(space, address_type)                                                         \
+  template <vm_atomic_operation Operation, class T, int N, int M>                                    \
+  VM_FUNCTION void vm_atomic_slot_##space(vm_register<T, N>& old, int k, address_type address,       \
+                                          const vm_register<T, M>& x, bool predicate = true VM_PLACE) { \
+    const unsigned operand = vm_get_code(x, k);                                                      \
+    unsigned before = vm_get_code(old, k);                                                           \
+    vm_atomic_##space<Operation, T>(&before, address, &operand, predicate VM_AT);                    \
+    vm_set_code(old, k, before);                                                                     \
+  }                                                                                                  \
+  template <vm_atomic_operation Operation, class T, int N>                                           \
+  VM_FUNCTION void vm_reduce_slot_##space(address_type address, const vm_register<T, N>& x, int k,   \
+                                          bool predicate = true VM_PLACE) {                          \
+    const unsigned operand = vm_get_code(x, k);                                                      \
+    vm_reduce_##space<Operation, T>(address, &operand, predicate VM_AT);                             \
+  }
+
 VM_ATOMIC_FUNCTIONS(global, void*, vm_fence_device, VM_ATOMIC_GLOBAL, false)
 VM_ATOMIC_FUNCTIONS(shared, unsigned, vm_fence_block, VM_ATOMIC_SHARED, true)
 #undef VM_ATOMIC_FUNCTIONS
+VM_ATOMIC_SLOTS(global, void*)
+VM_ATOMIC_SLOTS(shared, unsigned)
+#undef VM_ATOMIC_SLOTS

@@ -1,4 +1,4 @@
-// One element of fewer than 8 bits (or any bits up to 32) at any bit of memory, little-endian.
+// One element of any number of bits at any bit of memory, little-endian.
 //
 //   vm_load_bits_global(register, k, base, bit, predicate)     element k of the register becomes the
 //   vm_load_bits_shared(register, k, base, bit, predicate)     element that begins `bit` bits after `base`
@@ -64,32 +64,37 @@ VM_FUNCTION void vm_merge_word(Address address, unsigned bits, unsigned mask, vm
 template <bool Shared, class T, int N, class Address>
 VM_FUNCTION void vm_load_bits(vm_register<T, N>& target, int k, Address base, long long bit,
                               bool predicate VM_PLACE) {
-  static_assert(T::bits <= 32, "elements of more than 32 bits are loaded as bytes");
   constexpr int most = (T::bits + 14) / 8;  // bytes that an element may touch
   unsigned long long code = 0;
   if (predicate) {
     const int shift = (int)(bit & 7);
-    VM_UNROLL for (int i = 0; i < most; i++)
+    VM_UNROLL for (int i = 0; i < (most < 8 ? most : 8); i++)
       if (i == 0 || 8 * i < shift + T::bits)
         code |= (unsigned long long)vm_load_byte<Shared>(base + (bit >> 3) + i VM_AT) << (8 * i);
     code >>= shift;
+    if constexpr (most > 8)
+      if (64 < shift + T::bits)
+        code |= (unsigned long long)vm_load_byte<Shared>(base + (bit >> 3) + 8 VM_AT) << (64 - shift);
   }
-  vm_set_code(target, k, (unsigned)code & (unsigned)(~0ull >> (64 - T::bits)));
+  vm_set_code(target, k, (typename T::code)(code & ~0ull >> (64 - T::bits)));
 }
 
 template <bool Shared, class T, int N, class Address>
 VM_FUNCTION void vm_store_bits(Address base, long long bit, const vm_register<T, N>& source, int k,
                                bool predicate VM_PLACE) {
-  static_assert(T::bits <= 32, "elements of more than 32 bits are stored as bytes");
   if (predicate) {
     Address byte = base + (bit >> 3);
     const int lead = (int)((unsigned long long)byte & 3);
     const int shift = 8 * lead + (int)(bit & 7);
-    const unsigned long long mask = (~0ull >> (64 - T::bits)) << shift;
-    const unsigned long long bits = (unsigned long long)vm_get_code(source, k) << shift;
-    vm_merge_word<Shared>(byte - lead, (unsigned)bits, (unsigned)mask VM_AT);
-    if ((unsigned)(mask >> 32) != 0)
-      vm_merge_word<Shared>(byte - lead + 4, (unsigned)(bits >> 32), (unsigned)(mask >> 32) VM_AT);
+    constexpr unsigned long long ones = ~0ull >> (64 - T::bits);
+    const unsigned long long code = vm_get_code(source, k);
+    VM_UNROLL for (int word = 0; 32 * word < 31 + T::bits; word++) {
+      const int left = shift - 32 * word;  // the bits of this word that lie before the element
+      if (left + T::bits <= 0) continue;
+      const unsigned bits = (unsigned)(left >= 0 ? code << left : code >> -left);
+      const unsigned mask = (unsigned)(left >= 0 ? ones << left : ones >> -left);
+      vm_merge_word<Shared>(byte - lead + 4 * word, bits, mask VM_AT);
+    }
   }
 }
 

@@ -26,6 +26,44 @@ VM_FUNCTION double vm_add_f64(double a, double b) { return a + b; }
 VM_FUNCTION double vm_mul_f64(double a, double b) { return a * b; }
 #endif
 
+// One of `Count` things from `First` on, by the bits of an index: get(First + index). In registers,
+// this costs one selection less than there are things.
+template <int First, int Count, class Get> VM_FUNCTION auto vm_choose(unsigned index, Get get) {
+  if constexpr (Count == 1) {
+    return get(First);
+  } else {
+    constexpr int half = Count <= 2     ? 1
+                         : Count <= 4   ? 2
+                         : Count <= 8   ? 4
+                         : Count <= 16  ? 8
+                         : Count <= 32  ? 16
+                         : Count <= 64  ? 32
+                         : Count <= 128 ? 64
+                                        : 128;
+    const auto low = vm_choose<First, half>(index, get);
+    const auto high = vm_choose<First + half, Count - half>(index, get);
+    return (index & half) != 0 ? high : low;
+  }
+}
+
+// The entry of a codebook, as the word of an f32. Few are chosen from in registers; many lie in
+// memory that is read by index.
+template <unsigned... Entries> VM_FUNCTION unsigned vm_entry(vm_entries<Entries...>, unsigned code) {
+  constexpr unsigned table[] = {Entries...};
+  if constexpr (sizeof...(Entries) <= 32)
+    return vm_choose<0, (int)sizeof...(Entries)>(code, [&](int index) { return table[index]; });
+  else
+    return table[code];
+}
+
+// The code of the entry of a codebook at the least distance; NaN is greater than any.
+template <unsigned long long... Limits, unsigned First, unsigned... Order>
+VM_FUNCTION unsigned vm_nearest_entry(vm_limits<Limits...>, vm_ordered<First, Order...>, double value) {
+  unsigned code = First;
+  ((code = value <= vm_double_of(Limits) ? code : Order), ...);
+  return code;
+}
+
 // The value of a code. Exact.
 template <class T> VM_FUNCTION typename T::value vm_decode(typename T::code code) {
   if constexpr (T::kind == vm_kind_unsigned) {
@@ -37,6 +75,8 @@ template <class T> VM_FUNCTION typename T::value vm_decode(typename T::code code
     return code != 0;
   } else if constexpr (T::kind == vm_kind_scale) {
     return vm_float_of(code == 255 ? 0x7fc00000u : code == 0 ? 0x00400000u : code << 23);
+  } else if constexpr (T::kind == vm_kind_codebook) {
+    return vm_float_of(vm_entry(typename T::entries(), code));
   } else if constexpr (T::bits == 64) {
     return vm_double_of(code);
   } else if constexpr (T::exponent == 8) {
@@ -222,6 +262,8 @@ VM_FUNCTION typename To::code vm_convert(typename From::value value) {
                 "only integers from integers wrap");
   if constexpr (To::kind == vm_kind_bool) {
     return value != 0;
+  } else if constexpr (To::kind == vm_kind_codebook) {
+    return vm_nearest_entry(typename To::limits(), typename To::order(), (double)value);
   } else if constexpr (vm_is_integer<To>) {
     typename To::value result;
     if constexpr (from_integer)

@@ -5,7 +5,14 @@
 // above `unused` low bits (13 for tf32).
 #pragma once
 
-enum vm_kind { vm_kind_unsigned, vm_kind_signed, vm_kind_float, vm_kind_bool, vm_kind_scale };
+enum vm_kind {
+  vm_kind_unsigned,
+  vm_kind_signed,
+  vm_kind_float,
+  vm_kind_bool,
+  vm_kind_scale,
+  vm_kind_codebook
+};
 
 // What the codes with an exponent field of all ones mean: `vm_finite` numbers like any other,
 // `vm_only_nan` numbers but for the last, which is NaN (f8e4m3), `vm_ieee` infinities and NaN.
@@ -75,6 +82,23 @@ struct vm_f8e8m0 {
   static constexpr vm_kind kind = vm_kind_scale;
   typedef float value;
   typedef unsigned code;
+};
+
+// A codebook: code c is entry c of a table. `Entries` are the words of f32, one for each code of that
+// many bits, NaN where the table has none. `Order` are the codes in the order of their entries, each
+// entry once, and `Limits` the words of f64: the largest number that belongs to the lower one of each
+// two neighbours. Emitted kernels define those that they use.
+template <unsigned...> struct vm_entries {};
+template <unsigned long long...> struct vm_limits {};
+template <unsigned...> struct vm_ordered {};
+template <int Bits, class Entries, class Limits, class Order> struct vm_codebook {
+  static constexpr int bits = Bits;
+  static constexpr vm_kind kind = vm_kind_codebook;
+  typedef float value;
+  typedef unsigned code;
+  typedef Entries entries;
+  typedef Limits limits;
+  typedef Order order;
 };
 
 #define VM_INTEGERS(bits)              \

@@ -6,7 +6,6 @@ from vm.compiler.addresses import GlobalAccess, SharedAccess, Vector
 from vm.compiler.rules import Refused
 from vm.compiler.selection import Selection
 from vm.compiler.targets.common import COMMON
-from vm.isa.dtypes import DType
 from vm.isa.lanes import Uniform
 from vm.isa.memory import GlobalView, Load, LoadScalar, Store
 from vm.isa.registers import Fill
@@ -49,12 +48,6 @@ def load_global_vectors(s: Selection, i: Load) -> Value:
     return variable
 
 
-def require_few_bits(kind: DType) -> None:
-    """Refuses elements that no word holds: those of 33 to 63 bits."""
-    if kind.bits > 32:
-        raise Refused(f"{kind.name} is wider than a word and fills no bytes")
-
-
 def global_loads(s: Selection, access: GlobalAccess, variable: Value) -> None:
     for vector in access.vectors():
         offset, plus = access.offset(vector)
@@ -70,7 +63,6 @@ def load_global_bits(s: Selection, i: Load) -> Value:
     """One element at a time, wherever in a byte it begins."""
     if i.source.base.type.space != "global":
         raise Refused("the tile is in shared memory")
-    require_few_bits(i.source.dtype)
     access = GlobalAccess(s, s.operand(i.source), i.result.type.layout, i.inside)
     variable = s.target_variable(i)
     s.make_undefined(variable)
@@ -106,7 +98,6 @@ def store_global_bits(s: Selection, i: Store) -> None:
     """One element at a time, leaving the other bits of its bytes alone."""
     if i.target.base.type.space != "global":
         raise Refused("the tile is in shared memory")
-    require_few_bits(i.target.dtype)
     value = as_tensor(s, i)
     access = GlobalAccess(s, s.operand(i.target), value.type.layout, i.inside)
     first = s.first_copy(value.type.layout, s.thread())

@@ -1,13 +1,17 @@
-"""Gather, scatter and atomic accesses on GPUs."""
+"""Gather, scatter, table and atomic accesses on GPUs: one element at a time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from vm.compiler.addresses import GlobalAccess, SharedAccess, Vector, slot_index
+from vm.compiler.addresses import (
+    GlobalAccess,
+    SharedAccess,
+    Vector,
+    slot_index,
+    whole_bytes,
+)
 from vm.compiler.rules import Refused
 from vm.compiler.selection import Selection, slots_of
 from vm.compiler.targets.common import COMMON
@@ -17,44 +21,38 @@ from vm.isa.elementwise import GreaterEqual, Less, ShiftRight
 from vm.isa.lanes import Pick, Uniform
 from vm.isa.memory import Atomic, Gather, Scatter
 from vm.isa.registers import Fill
-from vm.isa.types import Immediate, Value
+from vm.isa.tables import Lookup
+from vm.isa.types import INDEX, Immediate, Tile, Value
 from vm.layouts import RegisterLayout, spatial
 
 rule = COMMON.rule
 
-
-@dataclass
-class _Indexed:
-    """Along one axis of a tile the index of each element comes from a vector of indices."""
-
-    s: Selection
-    indices: Value
-    axis: int
-    layout: RegisterLayout
-
-    def __post_init__(self) -> None:
-        index = self.layout.table()[..., self.axis : self.axis + 1]
-        slots = slots_of(self.indices.type.layout, index)
-        if slots is None:
-            raise Refused("threads do not hold the indices of their elements")
-        self.slots = slots
-
-    def of(self, slot: int) -> Value:
-        """The index for a slot: i32, one in each thread."""
-        threads = self.layout.threads
-        return self.s.emit(Pick, x=self.indices, slots=(self.slots[slot],), layout=spatial(threads))
-
-    def within(self, index: Value, extent: Any) -> Value:
-        """Whether the index lies in the tile."""
-        s = self.s
-        low = s.compute(GreaterEqual, index, 0)
-        return s.both(low, s.compute(Less, index, extent))
+# The index (i32, one in each thread) at which a slot finds its element along the indexed axis.
+Index = Callable[[int], Value]
 
 
-class _IndexedGlobal(GlobalAccess):
+def _of_vector(s: Selection, indices: Value, axis: int, layout: RegisterLayout) -> Index:
+    """Indices along an axis of a tile from a vector of them."""
+    index = layout.table()[..., axis : axis + 1]
+    slots = slots_of(indices.type.layout, index)
+    if slots is None:
+        raise Refused("threads do not hold the indices of their elements")
+    threads = layout.threads
+    return lambda slot: s.emit(Pick, x=indices, slots=(slots[slot],), layout=spatial(threads))
+
+
+def _within(s: Selection, index: Value, extent: Any) -> Any:
+    """Whether an index lies in a tile."""
+    low = None if s.facts.is_natural(index) else s.compute(GreaterEqual, index, 0)
+    return s.both(low, s.compute(Less, index, extent))
+
+
+class _GlobalElements(GlobalAccess):
     """A tile of global memory, one of whose axes is indexed."""
 
-    indexed: _Indexed
+    def __init__(self, s: Selection, tile: Tile, layout: RegisterLayout, axis: int, index: Index):
+        super().__init__(s, tile, layout, False)
+        self.axis, self.found_at = axis, index
 
     @property
     def vector(self) -> int:
@@ -62,141 +60,164 @@ class _IndexedGlobal(GlobalAccess):
 
     def index(self, axis: int, vector: Vector) -> Any:
         position = self.axes.index(axis) if axis in self.axes else None
-        if position != self.indexed.axis:
+        if position != self.axis:
             return super().index(axis, vector)
         return self.writer.add(self.tile.offsets[axis], self.found)
 
-    def at(self, slot: int, constant: np.ndarray) -> tuple[Any, Any]:
-        """(bytes from the beginning of the tensor, predicate) of a slot."""
+    def at(self, slot: int, constant: tuple[int, ...]) -> tuple[Any, Any]:
+        """(the bit at which a slot's element begins, i64 per thread; whether it is there)."""
         writer = self.writer
-        vector = Vector(slot, 1, tuple(int(v) for v in constant))
-        self.found = self.indexed.of(slot)
-        position = self.axes[self.indexed.axis]
-        whole = writer.expression(self.tile.extents[position])
-        predicate = self.indexed.within(self.found, whole)
+        vector = Vector(slot, 1, constant)
+        self.found = self.found_at(slot)
+        whole = writer.expression(self.tile.extents[self.axes[self.axis]])
+        predicate = _within(writer, self.found, whole)
         for axis, extent in enumerate(self.extents):
-            index = self.index(axis, vector)
-            if not writer.facts.is_natural(index):
-                predicate = writer.both(predicate, writer.compute(GreaterEqual, index, 0))
-            predicate = writer.both(predicate, writer.compute(Less, index, extent))
-        bits = self.bit_offset(vector)
-        return writer.compute(ShiftRight, bits, 3), writer.spread(predicate)
+            predicate = writer.both(predicate, _within(writer, self.index(axis, vector), extent))
+        return self.bit_offset(vector), writer.spread(predicate)
+
+    def load(self, variable: Value, slot: int, constant: tuple[int, ...]) -> None:
+        s, size = self.writer, self.bytes
+        bit, predicate = self.at(slot, constant)
+        if size:
+            s.emit(s.machine.load_global, into=variable, x=variable, base=self.whole,
+                   offset=s.compute(ShiftRight, bit, 3), predicate=predicate, bytes=size,
+                   at=slot * size)  # fmt: skip
+        else:
+            s.emit(s.machine.load_global_bits, into=variable, x=variable, base=self.whole,
+                   bit=bit, predicate=predicate, slot=slot)  # fmt: skip
+
+    def store(
+        self, value: Value, slot: int, constant: tuple[int, ...], op: str, first: Any
+    ) -> None:
+        s, size = self.writer, self.bytes
+        bit, there = self.at(slot, constant)
+        predicate = s.both(first, there)
+        if op == "store" and not size:
+            s.emit(s.machine.store_global_bits, base=self.whole, bit=bit, x=value,
+                   predicate=predicate, slot=slot)  # fmt: skip
+            return
+        offset = s.compute(ShiftRight, bit, 3)
+        if op == "store":
+            s.emit(s.machine.store_global, base=self.whole, offset=offset, x=value, bytes=size,
+                   predicate=predicate, at=slot * size)  # fmt: skip
+        else:
+            s.emit(s.machine.reduce_global, base=self.whole, offset=offset, x=value, slot=slot,
+                   op=op, predicate=predicate)  # fmt: skip
 
 
-def _global_access(s: Selection, tile: Any, layout: RegisterLayout, indices: Value, axis: int):
-    access = _IndexedGlobal(s, tile, layout, False)
-    access.indexed = _Indexed(s, indices, axis, layout)
-    if access.bits % 8:
-        raise Refused("elements do not fill bytes")
-    return access
-
-
-@rule(Gather)
-def gather_from_global(s: Selection, i: Gather) -> Value:
-    """One load for each element, at the index that the thread holds for it."""
-    if i.source.base.type.space != "global":
-        raise Refused("the tile is in shared memory")
-    layout = i.result.type.layout
-    access = _global_access(s, s.operand(i.source), layout, s.operand(i.indices), i.axis)
-    variable = s.target_variable(i)
-    s.make_undefined(variable)
-    size = access.bits // 8
-    for slot, constant in enumerate(slot_index(layout)):
-        offset, predicate = access.at(slot, constant)
-        s.emit(s.machine.load_global, into=variable, x=variable, base=access.whole, offset=offset,
-               predicate=predicate, bytes=size, at=slot * size)  # fmt: skip
-    return variable
-
-
-class _IndexedShared:
+class _SharedElements:
     """A tile of shared memory, one of whose axes is indexed."""
 
-    def __init__(self, s: Selection, tile: Any, layout: RegisterLayout, indices: Value, axis: int):
-        self.s, self.axis = s, axis
+    def __init__(self, s: Selection, tile: Tile, layout: RegisterLayout, axis: int, index: Index):
+        self.s, self.axis, self.found_at = s, axis, index
         self.access = SharedAccess(s, tile, layout)
-        self.bits = self.access.bits
-        if self.bits % 8:
-            raise Refused("elements do not fill bytes")
-        self.indexed = _Indexed(s, indices, axis, layout)
+        # Of one element, whatever neighbours fill together.
+        self.bytes = whole_bytes(self.access.bits)
         self.extent = tile.shape[axis]
         self.parts = s.thread_index(layout, s.thread())
 
-    def at(self, slot: int, constant: np.ndarray) -> tuple[Any, int, Any]:
-        """(byte address, constant bytes to add, predicate) of a slot."""
-        found = self.indexed.of(slot)
-        parts, rest = list(self.parts), [int(v) for v in constant]
+    def at(self, slot: int, constant: tuple[int, ...]) -> tuple[list[Any], tuple[int, ...], Any]:
+        """(index of a slot's element as parts and constants, whether it is there)."""
+        found = self.found_at(slot)
+        parts, rest = list(self.parts), list(constant)
         parts[self.axis], rest[self.axis] = found, 0
-        address, plus = self.access.general(parts, tuple(rest))
-        return address, plus, self.indexed.within(found, self.extent)
+        return parts, tuple(rest), _within(self.s, found, self.extent)
 
+    def load(self, variable: Value, slot: int, constant: tuple[int, ...]) -> None:
+        s, size = self.s, self.bytes
+        parts, rest, predicate = self.at(slot, constant)
+        predicate = s.spread(predicate)
+        if size:
+            address, plus = self.access.general(parts, rest)
+            s.emit(s.machine.load_shared, into=variable, x=variable, address=address, plus=plus,
+                   predicate=predicate, bytes=size, at=slot * size)  # fmt: skip
+        else:
+            s.emit(s.machine.load_shared_bits, into=variable, x=variable, predicate=predicate,
+                   bit=self.access.bit_address(parts, rest), slot=slot)  # fmt: skip
 
-@rule(Gather)
-def gather_from_shared(s: Selection, i: Gather) -> Value:
-    """One load for each element, at the index that the thread holds for it."""
-    if i.source.base.type.space != "shared":
-        raise Refused("the tile is in global memory")
-    layout = i.result.type.layout
-    access = _IndexedShared(s, s.operand(i.source), layout, s.operand(i.indices), i.axis)
-    variable = s.target_variable(i)
-    s.make_undefined(variable)
-    size = access.bits // 8
-    for slot, constant in enumerate(slot_index(layout)):
-        address, plus, predicate = access.at(slot, constant)
-        s.emit(s.machine.load_shared, into=variable, x=variable, address=address, plus=plus,
-               predicate=predicate, bytes=size, at=slot * size)  # fmt: skip
-    return variable
-
-
-@rule(Scatter)
-def scatter_to_shared(s: Selection, i: Scatter) -> None:
-    """One store, or atomic access, for each element at the index that the thread holds for it."""
-    if i.target.base.type.space != "shared":
-        raise Refused("the tile is in global memory")
-    value = s.operand(i.value)
-    layout = value.type.layout
-    access = _IndexedShared(s, s.operand(i.target), layout, s.operand(i.indices), i.axis)
-    if i.op != "store":
-        _require_atomic(value)
-    first = s.first_copy(layout, s.thread())
-    size = access.bits // 8
-    for slot, constant in enumerate(slot_index(layout)):
-        address, plus, predicate = access.at(slot, constant)
-        predicate = s.both(first, predicate)
-        if i.op == "store":
+    def store(
+        self, value: Value, slot: int, constant: tuple[int, ...], op: str, first: Any
+    ) -> None:
+        s, size = self.s, self.bytes
+        parts, rest, there = self.at(slot, constant)
+        predicate = s.spread(s.both(first, there))
+        if op == "store" and not size:
+            s.emit(s.machine.store_shared_bits, x=value, predicate=predicate,
+                   bit=self.access.bit_address(parts, rest), slot=slot)  # fmt: skip
+            return
+        address, plus = self.access.general(parts, rest)
+        if op == "store":
             s.emit(s.machine.store_shared, address=address, x=value, plus=plus, bytes=size,
                    predicate=predicate, at=slot * size)  # fmt: skip
         else:
             s.emit(s.machine.reduce_shared, address=address, x=value, plus=plus, slot=slot,
-                   op=i.op, predicate=predicate)  # fmt: skip
+                   op=op, predicate=predicate)  # fmt: skip
+
+
+def _elements(
+    s: Selection, tile: Tile, layout: RegisterLayout, axis: int, index: Index
+) -> _GlobalElements | _SharedElements:
+    kind = _GlobalElements if tile.base.type.space == "global" else _SharedElements
+    return kind(s, tile, layout, axis, index)
+
+
+def _constants(layout: RegisterLayout) -> list[tuple[int, ...]]:
+    """The constant part of each slot's index."""
+    return [tuple(int(v) for v in constant) for constant in slot_index(layout)]
+
+
+@rule(Gather)
+def gather_elements(s: Selection, i: Gather) -> Value:
+    """One load for each element, at the index that the thread holds for it."""
+    layout = i.result.type.layout
+    index = _of_vector(s, s.operand(i.indices), i.axis, layout)
+    elements = _elements(s, s.operand(i.source), layout, i.axis, index)
+    variable = s.target_variable(i)
+    s.make_undefined(variable)
+    for slot, constant in enumerate(_constants(layout)):
+        elements.load(variable, slot, constant)
+    return variable
 
 
 @rule(Scatter)
-def scatter_to_global(s: Selection, i: Scatter) -> None:
+def scatter_elements(s: Selection, i: Scatter) -> None:
     """One store, or atomic access, for each element at the index that the thread holds for it."""
-    if i.target.base.type.space != "global":
-        raise Refused("the tile is in shared memory")
     value = s.operand(i.value)
     layout = value.type.layout
-    access = _global_access(s, s.operand(i.target), layout, s.operand(i.indices), i.axis)
-    if i.op != "store":
-        _require_atomic(value)
+    index = _of_vector(s, s.operand(i.indices), i.axis, layout)
+    elements = _elements(s, s.operand(i.target), layout, i.axis, index)
     first = s.first_copy(layout, s.thread())
-    size = access.bits // 8
-    for slot, constant in enumerate(slot_index(layout)):
-        offset, predicate = access.at(slot, constant)
-        predicate = s.both(first, predicate)
-        if i.op == "store":
-            s.emit(s.machine.store_global, base=access.whole, offset=offset, x=value, bytes=size,
-                   predicate=predicate, at=slot * size)  # fmt: skip
-        else:
-            s.emit(s.machine.reduce_global, base=access.whole, offset=offset, x=value,
-                   slot=slot, op=i.op, predicate=predicate)  # fmt: skip
+    for slot, constant in enumerate(_constants(layout)):
+        elements.store(value, slot, constant, i.op, first)
 
 
-def _require_atomic(value: Value) -> None:
-    kind = value.type.dtype
-    if kind.bits not in (32, 64):
-        raise Refused(f"there is no atomic access to one {kind.name}")
+@rule(Lookup)
+def look_up_in_registers(s: Selection, i: Lookup) -> Value:
+    """Every thread holds the whole table, and chooses from it by the bits of each code."""
+    if isinstance(i.table, Tile):
+        raise Refused("the table is in memory")
+    codes, table = s.operand(i.codes), s.operand(i.table)
+    return s.emit(Lookup, None, i.result.name, codes=codes, table=table)
+
+
+@rule(Lookup)
+def look_up_in_memory(s: Selection, i: Lookup) -> Value:
+    """One load for each element, at its code."""
+    if not isinstance(i.table, Tile):
+        raise Refused("the table is in registers")
+    codes = s.operand(i.codes)
+    layout = i.result.type.layout
+
+    def index(slot: int) -> Value:
+        mine = s.emit(Pick, x=codes, slots=(slot,), layout=spatial(layout.threads))
+        return s.convert(mine, INDEX)
+
+    elements = _elements(s, s.operand(i.table), spatial(layout.threads), 0, index)
+    variable = s.target_variable(i)
+    s.make_undefined(variable)
+    for slot in range(layout.slots):
+        elements.load(variable, slot, (0,))
+    return variable
 
 
 @rule(Atomic)
@@ -245,7 +266,6 @@ def atomic_on_shared(s: Selection, i: Atomic) -> Value:
 def _operands(s: Selection, i: Atomic) -> tuple[Value, Value | None]:
     """The value as a tensor, and a variable for what was there before where someone reads it."""
     value = _tensor(s, i)
-    _require_atomic(value)
     if not s.is_used(i.result):
         return value, None
     return value, s.undefined(value.type, i.result.name)

@@ -6,7 +6,7 @@ from vm.compiler.addresses import GlobalAccess, SharedAccess
 from vm.compiler.rules import Refused
 from vm.compiler.selection import Selection
 from vm.compiler.targets.common import COMMON
-from vm.compiler.targets.gpu_global import as_tensor, global_loads, require_few_bits
+from vm.compiler.targets.gpu_global import as_tensor, global_loads
 from vm.isa import asynchronous
 from vm.isa.memory import Load, Store
 from vm.isa.types import RegisterType, Value
@@ -38,7 +38,6 @@ def load_shared_bits(s: Selection, i: Load) -> Value:
     """One element at a time, wherever in a byte it begins."""
     if i.source.base.type.space != "shared":
         raise Refused("the tile is in global memory")
-    require_few_bits(i.source.dtype)
     access = SharedAccess(s, s.operand(i.source), i.result.type.layout)
     variable = s.target_variable(i)
     s.make_undefined(variable)
@@ -74,7 +73,6 @@ def store_shared_bits(s: Selection, i: Store) -> None:
     """One element at a time, leaving the other bits of its bytes alone."""
     if i.target.base.type.space != "shared":
         raise Refused("the tile is in global memory")
-    require_few_bits(i.target.dtype)
     value = as_tensor(s, i)
     access = SharedAccess(s, s.operand(i.target), value.type.layout)
     first = s.first_copy(value.type.layout, s.thread())

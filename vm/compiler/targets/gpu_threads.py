@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from vm.compiler.addresses import SharedAccess, thread_digits
+from vm.compiler.addresses import SharedAccess, thread_digits, whole_bytes
 from vm.compiler.selection import Selection
 from vm.compiler.targets.common import COMMON
 from vm.compiler.targets.gpu_shared import shared_stores
@@ -125,13 +125,15 @@ def _reduce_through_memory(
 def relayout_through_shared(s: Selection, i: Relayout) -> Value:
     """Written to shared memory by those who hold it and read by those who will."""
     x = s.operand(i.x)
-    kind = x.type.dtype
-    if kind.bits % 8:
-        wide = "f16" if kind.is_float else "u8" if kind.kind == "unsigned" else "i8"
-        widened = s.emit(Cast, x=x, dtype=dtype(wide))
-        moved = exchange(s, widened, i.layout)
-        return s.emit(Cast, x=moved, dtype=kind)
-    return exchange(s, x, i.layout)
+    kind, layout = x.type.dtype, x.type.layout
+    if whole_bytes(kind.bits):
+        return exchange(s, x, i.layout)
+    # Their codes travel, as numbers of the next size that memory is accessed by.
+    codes = s.emit(View, x=x, dtype=dtype(f"u{kind.bits}"), layout=layout)
+    wide = dtype(f"u{kind.storage.itemsize * 8}")
+    moved = exchange(s, s.emit(Cast, x=codes, dtype=wide), i.layout)
+    narrow = s.emit(Cast, x=moved, dtype=dtype(f"u{kind.bits}"))
+    return s.emit(View, x=narrow, dtype=kind, layout=i.layout)
 
 
 def exchange(s: Selection, x: Value, layout: RegisterLayout) -> Value:
