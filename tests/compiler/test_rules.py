@@ -116,10 +116,8 @@ def test_a_rule_refuses_and_says_why(rule, reason, body):
 @pytest.mark.parametrize(
     ("body", "note"),
     [
-        ('x = atomic(D[0 +: 4, 0 +: 8], load(H[0 +: 4, 0 +: 8]), op="max")',
-         "there is no atomic access to one f16"),
-        ("s = shared_alloc(f32, [8, 8]); store(s, 1.0); synchronize()\n"
-         "  print(gather(s, iota(i32, [4]), axis=0))", "the tile is in shared memory"),
+        ("print(dot(fill(1.0, f8e4m3, [16, 32]), fill(1.0, f8e4m3, [32, 8]), "
+         "fill(0.0, f32, [16, 8])))", "sm_80 has no mma_m16n8k32 for f8e4m3, f8e4m3, f32"),
     ],
 )  # fmt: skip
 def test_what_no_rule_does_is_an_error_with_all_reasons(body, note):

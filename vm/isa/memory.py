@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vm.isa.dtypes import dtype
 from vm.isa.instruction import Attribute, Instruction, Operand, describe, layout_of, shape_of
 from vm.isa.layout_constraints import SAME, Indexes, LayoutConstraint, chosen
 from vm.isa.registers import checked_axis, given_layout
@@ -270,6 +271,8 @@ class Scatter(Instruction, opcode="scatter"):
         require_writable(self, "target")
         self.axis = check_indices(self, "target")
         shape = gathered_shape(self.target, self.axis, self.indices.type.shape[0])
+        if self.op != "store":
+            require_atomic(self)
         if self.value.type.shape != shape or self.value.type.dtype != self.target.dtype:
             raise self.refuse(
                 "E0302", f"{self.value.type} for slices of {self.target.dtype.name}{list(shape)}",
@@ -307,12 +310,7 @@ class Atomic(Instruction, opcode="atomic"):
         require_constant_extents(self, "target")
         require_writable(self, "target")
         require_same_element(self, "target", "value")
-        bits = self.target.dtype.bits
-        if bits < 32 and not self.target.dtype.is_float:
-            raise self.refuse(
-                "E0205", f"no atomic access to {self.target.dtype.name}", "target", "here",
-                fix="use i32, u32, i64, u64, f16, bf16 or f32",
-            )  # fmt: skip
+        require_atomic(self)
         if not self.target.shape:
             return ScalarType(self.target.dtype)
         given = given_layout(self, self.target.shape)
@@ -331,6 +329,23 @@ class Atomic(Instruction, opcode="atomic"):
     def run(self, machine: Any) -> Any:
         before = machine.atomic(self.target, machine.value(self.value), self.op, self)
         return before if self.target.shape else before.reshape(()).item()
+
+
+ATOMIC = ("i32", "u32", "i64", "u64", "f16", "bf16", "f32", "f64")
+"""The dtypes of elements that are accessed atomically; of floats, not bit by bit."""
+
+
+def require_atomic(instruction: Atomic | Scatter) -> None:
+    """Raises E0205 where there is no atomic access of the kind to the target's elements."""
+    kind, op = instruction.target.dtype, instruction.op
+    of_bits = op in ("and", "or", "xor")
+    if kind.name in ATOMIC and not (of_bits and kind.is_float):
+        return
+    known = [name for name in ATOMIC if not (of_bits and dtype(name).is_float)]
+    raise instruction.refuse(
+        "E0205", f"no atomic access `{op}` to {kind.name}", "target", "here",
+        fix=f"use {', '.join(known[:-1])} or {known[-1]}",
+    )  # fmt: skip
 
 
 def combine(op: str, old: np.ndarray, new: np.ndarray) -> np.ndarray:

@@ -49,13 +49,21 @@ def load_global_vectors(s: Selection, i: Load) -> Value:
 
 
 def global_loads(s: Selection, access: GlobalAccess, variable: Value) -> None:
+    """Loads into all slots of a variable: of bytes, or of one element wherever it begins."""
     for vector in access.vectors():
-        offset, plus = access.offset(vector)
-        s.emit(
-            s.machine.load_global, into=variable, x=variable, base=access.whole,
-            offset=offset, predicate=access.predicate(vector), plus=plus, bytes=access.bytes,
-            at=vector.slot * access.bits // 8,
-        )  # fmt: skip
+        predicate = access.predicate(vector)
+        if access.bytes:
+            offset, plus = access.offset(vector)
+            s.emit(
+                s.machine.load_global, into=variable, x=variable, base=access.whole,
+                offset=offset, predicate=predicate, plus=plus, bytes=access.bytes,
+                at=vector.slot * access.bits // 8,
+            )  # fmt: skip
+        else:
+            s.emit(
+                s.machine.load_global_bits, into=variable, x=variable, base=access.whole,
+                bit=access.bit_offset(vector), predicate=predicate, slot=vector.slot,
+            )  # fmt: skip
 
 
 @rule(Load, rank=2)
@@ -66,11 +74,7 @@ def load_global_bits(s: Selection, i: Load) -> Value:
     access = GlobalAccess(s, s.operand(i.source), i.result.type.layout, i.inside)
     variable = s.target_variable(i)
     s.make_undefined(variable)
-    for vector in access.vectors():
-        s.emit(
-            s.machine.load_global_bits, into=variable, x=variable, base=access.whole,
-            bit=access.bit_offset(vector), predicate=access.predicate(vector), slot=vector.slot,
-        )  # fmt: skip
+    global_loads(s, access, variable)
     return variable
 
 

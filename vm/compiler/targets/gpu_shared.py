@@ -60,7 +60,13 @@ def store_shared_vectors(s: Selection, i: Store) -> None:
 
 
 def shared_stores(s: Selection, access: SharedAccess, value: Value) -> None:
+    """Stores of all slots of a value: of bytes, or of one element wherever it begins."""
     first = s.first_copy(value.type.layout, s.thread())
+    if not access.bytes:
+        slots = list(range(value.type.layout.slots))
+        for slot, bit in zip(slots, access.bit_addresses(slots), strict=True):
+            s.emit(s.machine.store_shared_bits, bit=bit, x=value, predicate=first, slot=slot)
+        return
     found = access.vectors()
     for vector, (address, plus) in zip(found, access.addresses([v.slot for v in found]),
                                        strict=True):  # fmt: skip
@@ -74,11 +80,7 @@ def store_shared_bits(s: Selection, i: Store) -> None:
     if i.target.base.type.space != "shared":
         raise Refused("the tile is in global memory")
     value = as_tensor(s, i)
-    access = SharedAccess(s, s.operand(i.target), value.type.layout)
-    first = s.first_copy(value.type.layout, s.thread())
-    slots = list(range(value.type.layout.slots))
-    for slot, bit in zip(slots, access.bit_addresses(slots), strict=True):
-        s.emit(s.machine.store_shared_bits, bit=bit, x=value, predicate=first, slot=slot)
+    shared_stores(s, SharedAccess(s, s.operand(i.target), value.type.layout), value)
 
 
 @rule(asynchronous.CopyAsync, rank=2)
@@ -88,8 +90,6 @@ def copy_through_registers(s: Selection, i: asynchronous.CopyAsync) -> None:
     kind = source.dtype
     layout = default_layout(source.shape, i.scope.threads, max(1, 128 // kind.bits))
     here, there = GlobalAccess(s, source, layout, i.inside), SharedAccess(s, target, layout)
-    if here.bytes == 0 or there.bytes == 0:
-        raise Refused("the elements do not fill bytes")
     value = s.undefined(RegisterType(kind, source.shape, layout))
     global_loads(s, here, value)
     shared_stores(s, there, value)
