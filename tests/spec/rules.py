@@ -28,7 +28,7 @@ def defined() -> Counter[str]:
 
 def modules() -> list[Module]:
     """The suite and the examples of the chapters."""
-    found = [module for _, module in suite()]
+    found = [instances.module for _, instances in suite()]
     for page in sorted(SPECIFICATION.glob("[0-9]*.md")):
         texts = _EXAMPLE.findall(page.read_text("utf-8"))
         found += [Module(parse_text(Source(page.name, text))) for text in texts]

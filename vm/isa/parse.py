@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
 
@@ -142,6 +143,9 @@ class _Build(Transformer_NonRecursive):
         depth = 1 + max(below, default=0)
         if depth > MAXIMUM_NESTING:
             raise _TooDeep(origin)
+        return self._kept(node, depth)
+
+    def _kept(self, node: object, depth: int):
         self._depth[id(node)] = depth
         self._made.append(node)  # keeps the id from being used again
         return node
@@ -326,7 +330,8 @@ class _Build(Transformer_NonRecursive):
         adjacent = (operand.origin.line, operand.origin.column) == (meta.line, meta.column + 1)
         if operator == "-" and adjacent and isinstance(operand, syntax.Literal):
             value = operand.value
-            if not isinstance(value, (bool, str)):
+            alone = operand.origin.text_line()[operand.origin.column - 1] != "("
+            if alone and not isinstance(value, (bool, str)):
                 return self._node(syntax.Literal, self.origin(meta), -value)
         return self._node(syntax.Operation, self.origin(meta), str(operator), (operand,))
 
@@ -381,8 +386,10 @@ class _Build(Transformer_NonRecursive):
     def sequence(self, meta, parts):
         return self._node(syntax.Sequence, self.origin(meta), parts[0] or ())
 
-    def parenthesized(self, parts):
-        return parts[0]
+    @v_args(meta=True)
+    def parenthesized(self, meta, parts):
+        (inner,) = parts
+        return self._kept(replace(inner, origin=self.origin(meta)), self._depth[id(inner)])
 
     @v_args(meta=True)
     def keyword(self, meta, parts):

@@ -36,12 +36,19 @@ program p(A: global(f32)[N], B: global(f16)[M, N], I: global(i32)[N], P: global(
 """What stands before a quoted text that is only statements; `}` stands behind it."""
 
 
-OPTIONS: Mapping[str, Mapping[str, Any]] = {"reference": {"maximum_turns": 10_000}}
-"""What executors are told besides: no test of the suite turns that often, but the endless one."""
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "reference": {"maximum_turns": 10_000},  # no test of the suite turns that often, but one
+    "emulator": {"optimization": 0},  # each kernel runs for a moment
+}
+"""What executors are told besides."""
 
 
 class Failure(Exception):
     """An assertion does not hold."""
+
+
+class Unsupported(Exception):
+    """The executor cannot do a program, which is no fault of the program (E0901)."""
 
 
 class Performer(Protocol):
@@ -74,17 +81,38 @@ def outputs(kernel: Kernel) -> list[str]:
     return [p.name for p in kernel.parameters if getattr(p.type, "access", "in") in written]
 
 
+class Instances:
+    """A module, and the kernels that its tests have made of its programs so far."""
+
+    def __init__(self, module: Module):
+        self.module = module
+        self._modules: dict[str, Module] = {}
+        self._kernels: dict[int, Kernel] = {}
+
+    def program(self, name: str, settings: Mapping[str, Any]) -> Program:
+        """A program of the module, with these values for constants."""
+        key = repr(sorted((n, str(v)) for n, v in settings.items()))
+        if key not in self._modules:
+            self._modules[key] = with_settings(self.module, settings) if settings else self.module
+        return self._modules[key][name]
+
+    def kernel(self, program: Program) -> Kernel:
+        """The kernel of a program that `program` gave, and so keeps."""
+        if id(program) not in self._kernels:
+            self._kernels[id(program)] = program.instantiate()
+        return self._kernels[id(program)]
+
+
 class Walk:
     """One test: its names, and the assertions in order."""
 
-    def __init__(self, module: Module, test: syntax.Test, performer: Performer):
-        self.module = module
+    def __init__(self, instances: Instances, test: syntax.Test, performer: Performer):
+        self.instances = instances
+        self.module = instances.module
         self.test = test
         self.performer = performer
         self.variables: dict[str, Any] = {}
-        self.environment = Environment({}, module.constants, {}, self.variables.__contains__)
-        self._modules: dict[str, Module] = {"": module}
-        self._kernels: dict[str, Kernel] = {}
+        self.environment = Environment({}, self.module.constants, {}, self.variables.__contains__)
 
     # --- statements ---
     def assertions(self) -> Iterator[syntax.Call]:
@@ -170,17 +198,8 @@ class Walk:
         its keywords."""
         given = {k.name: self.value(k.value) for k in node.keywords}
         settings = {n: v for n, v in given.items() if n in self.module.constants}
-        key = repr(sorted((n, str(v)) for n, v in settings.items())) if settings else ""
-        if key not in self._modules:
-            self._modules[key] = with_settings(self.module, settings)
         rest = {n: v for n, v in given.items() if n not in settings}
-        return self._modules[key][node.function], rest
-
-    def kernel_of(self, program: Program) -> Kernel:
-        key = f"{id(program.constants)} {program.name}"
-        if key not in self._kernels:
-            self._kernels[key] = program.instantiate()
-        return self._kernels[key]
+        return self.instances.program(node.function, settings), rest
 
     def prepared(self, node: syntax.Call) -> tuple[Program, dict[str, Any]]:
         """The program that a call names, and its arguments."""
@@ -195,9 +214,14 @@ class Walk:
         """What a program or reference gives; raises `VmError` for its faults."""
         if program.definition.kind == "reference":
             return (run_reference(program, arguments),)
-        kernel = self.kernel_of(program)
+        kernel = self.instances.kernel(program)
         missing = {name: None for name in outputs(kernel) if name not in arguments}
-        return self.performer.perform(kernel, {**missing, **arguments})
+        try:
+            return self.performer.perform(kernel, {**missing, **arguments})
+        except VmError as error:
+            if error.code == "E0901":
+                raise Unsupported(error.diagnostics[0].message) from None
+            raise
 
     # --- texts and places ---
     def quoted(self, node: syntax.Expression) -> Source:
@@ -463,7 +487,7 @@ def assert_unsupported(walk: Walk, call: syntax.Call) -> None:
     from vm.compiler import pipeline
 
     program, _ = walk.program_of(call.arguments[0])
-    kernel = program.instantiate()
+    kernel = walk.instances.kernel(program)
     named = walk.keywords(call, "at", "nth", "line", "column", "target")
     try:
         pipeline.lower(kernel, pipeline.target(named["target"]))
