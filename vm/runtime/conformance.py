@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vm.compiler.pipeline import TARGETS
 from vm.errors import Origin, VmError, fail, read_source
 from vm.isa import syntax
 from vm.isa.instruction import INSTRUCTIONS
@@ -33,9 +34,13 @@ from vm.runtime.conformance_directives import (
 
 PASS, FAIL, SKIP, WAIVED = "pass", "fail", "skip", "waived"
 
-ALL_CAPABILITIES = frozenset({"traps", "races", "deadlocks", "nvidia", "amd"})
-CAPABILITIES: Mapping[str, frozenset[str]] = {"reference": ALL_CAPABILITIES}
-"""What each executor declares; one that is not named here declares nothing."""
+COMPILED_FOR = frozenset(TARGETS)
+CAPABILITIES: Mapping[str, frozenset[str]] = {
+    "reference": COMPILED_FOR | {"traps", "races", "deadlocks", "nvidia", "amd"},
+    "emulator": COMPILED_FOR,
+    "cuda": COMPILED_FOR,
+}
+"""What each executor declares."""
 
 WAIVERS = "waivers.txt"
 """The file beside the tests that says who may fail what: `executor | file | test | reason`."""
@@ -194,8 +199,8 @@ def launches(instances: Instances, executor: str) -> list[tuple[Kernel, Mapping[
 
 def lacking(test: syntax.Test, call: syntax.Call, executor: str) -> list[str]:
     """The capabilities that an assertion needs and an executor does not declare."""
-    declared = CAPABILITIES.get(executor, frozenset())
-    return sorted({*test.needs, *CAPABILITIES_OF.get(call.function, ())} - declared)
+    needed = {*test.needs, *CAPABILITIES_OF.get(call.function, ())}
+    return sorted(needed - CAPABILITIES[executor])
 
 
 def run_test(

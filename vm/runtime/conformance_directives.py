@@ -430,13 +430,17 @@ def _assert_fault(walk: Walk, call: syntax.Call, family: tuple[str, ...]) -> Non
     try:
         walk.perform(program, arguments)
     except VmError as error:
-        definition = program.definition.origin
-        text = definition.source.text
-        part = (offset_of(text, definition.line, definition.column),
-                offset_of(text, definition.end_line, definition.end_column))  # fmt: skip
-        walk.hold_fault(call, error, text, *part)
+        walk.hold_fault(call, error, *part_of(program))
         return
     raise Failure(f"ends without a fault instead of {code}")
+
+
+def part_of(program: Program) -> tuple[str, int, int]:
+    """The text that a program stands in, and where it begins and ends there."""
+    place = program.definition.origin
+    text = place.source.text
+    first = offset_of(text, place.line, place.column)
+    return text, first, offset_of(text, place.end_line, place.end_column)
 
 
 def assert_trap(walk: Walk, call: syntax.Call) -> None:
@@ -444,9 +448,13 @@ def assert_trap(walk: Walk, call: syntax.Call) -> None:
     _assert_fault(walk, call, ("E05", "E0306"))
 
 
+RACES = ("E0601", "E0602", "E0604", "E0606", "E0607", "E0608", "E0609")
+"""Accesses that nothing orders, and barriers that count what they should not."""
+
+
 def assert_race(walk: Walk, call: syntax.Call) -> None:
     """assert_race(program(...), "E0601", at="s", other="t")"""
-    _assert_fault(walk, call, ("E0601", "E0602", "E0604", "E0606"))
+    _assert_fault(walk, call, RACES)
 
 
 def assert_deadlock(walk: Walk, call: syntax.Call) -> None:
@@ -487,12 +495,13 @@ def assert_unsupported(walk: Walk, call: syntax.Call) -> None:
     from vm.compiler import pipeline
 
     program, _ = walk.program_of(call.arguments[0])
-    kernel = walk.instances.kernel(program)
     named = walk.keywords(call, "at", "nth", "line", "column", "target")
+    target = pipeline.target(named["target"])
+    kernel = program.instantiate(warp_width=target.warp_width)
     try:
-        pipeline.lower(kernel, pipeline.target(named["target"]))
+        pipeline.lower(kernel, target)
     except VmError as error:
-        walk.hold_fault(call, error, program.definition.origin.source.text)
+        walk.hold_fault(call, error, *part_of(program))
         return
     raise Failure(f"{named['target']} can do it")
 
