@@ -106,12 +106,13 @@ def run_on_emulator(
     folder = _emulator_folder()
     started = time.perf_counter()
     library = emulator.compile_host(made.source, folder, options, f"{kernel.name}.cpp")
-    result = emulator.run(
-        library, made.manifest.kernel, bound.grid, kernel.threads, made.manifest.shared_bytes,
-        _host_arguments(made, bound), order,
-    )  # fmt: skip
-    if result.printed:
-        output(result.printed.rstrip("\n"))
+    if all(bound.grid):
+        result = emulator.run(
+            library, made.manifest.kernel, bound.grid, kernel.threads, made.manifest.shared_bytes,
+            _host_arguments(made, bound), order,
+        )  # fmt: skip
+        if result.printed:
+            output(result.printed.rstrip("\n"))
     return _report(kernel, bound, time.perf_counter() - started)
 
 
