@@ -7,6 +7,7 @@ from vm.runtime.conformance import FAIL, run_test, waivers
 
 
 def test_passes(conformance_test):
+    # Tests rule Conform/parts.
     instances, test = conformance_test
     results = run_test(instances, test, "reference", waivers(SUITE))
     assert results

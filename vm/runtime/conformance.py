@@ -85,13 +85,14 @@ class Report:
     def by_directive(self) -> dict[str, int]:
         return dict(sorted(Counter(each.directive for each in self.results).items()))
 
-    def by_instruction(self) -> dict[str, int]:
-        """Assertions of tests that cite a rule of each instruction (`Exec/load`, `Valid/load`)."""
-        found = Counter(
-            name for each in self.results
-            for name in {rule.partition("/")[2] for rule in each.rules} & set(INSTRUCTIONS)
-        )  # fmt: skip
-        return dict(sorted(found.items()))
+    def by_instruction(self) -> dict[str, dict[str, int]]:
+        """For each instruction the assertions of tests that cite a rule of it (`Exec/load`,
+        `Valid/load`), by directive."""
+        found: dict[str, Counter[str]] = {name: Counter() for name in INSTRUCTIONS}
+        for each in self.results:
+            for name in {rule.partition("/")[2] for rule in each.rules} & set(INSTRUCTIONS):
+                found[name][each.directive] += 1
+        return {name: dict(sorted(found[name].items())) for name in sorted(found)}
 
     def as_json(self) -> dict[str, object]:
         return {
