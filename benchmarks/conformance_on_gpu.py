@@ -29,10 +29,10 @@ from typing import Any
 from benchmarks.machine import ROOT, command_of, first_gpu
 from vm.errors import InternalError, VmError
 from vm.isa.kernel import Kernel
-from vm.isa.program import Module, load
+from vm.isa.program import load
 from vm.runtime.compiled import cubin_of, variant_for
 from vm.runtime.conformance import FAIL, test_files
-from vm.runtime.conformance_directives import Failure, Walk, outputs
+from vm.runtime.conformance_directives import Failure, Instances, Walk, outputs
 from vm.runtime.reference_arguments import bind
 
 SUITE = ROOT / "spec" / "conformance"
@@ -83,15 +83,15 @@ class Compiler:
 
 
 @lru_cache(maxsize=32)
-def module_of(file: Path) -> Module:
-    return load(file)
+def module_of(file: Path) -> Instances:
+    return Instances(load(file))
 
 
 def compile_test(targets: Sequence[str], file: Path, name: str) -> Compiled:
     """Compiles every kernel that a test runs."""
-    module = module_of(file)
+    instances = module_of(file)
     compiler = Compiler(targets)
-    walk = Walk(module, module.tests[name], compiler)
+    walk = Walk(instances, instances.module.tests[name], compiler)
     with suppress(VmError):  # the run tells what is wrong with a test
         for call in walk.assertions():
             if call.function in RUNNING:
@@ -102,7 +102,7 @@ def compile_test(targets: Sequence[str], file: Path, name: str) -> Compiled:
 
 def compile_all(files: Sequence[Path], targets: Sequence[str], jobs: int) -> Compiled:
     """Compiles the kernels of all tests, test by test in parallel processes."""
-    work = [(file, name) for file in files for name in module_of(file).tests]
+    work = [(file, name) for file in files for name in module_of(file).module.tests]
     total = Compiled()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         run = partial(compile_test, targets)

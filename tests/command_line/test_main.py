@@ -23,6 +23,23 @@ def test_no_command_shows_all_commands(vm):
     assert vm("--help").status == 0
 
 
+def test_a_mistake_of_ours_is_reported_as_one(tmp_path):
+    # Tests rule Embed/internal.
+    broken = (
+        "import vm.__main__, vm.command_line.check as check\n"
+        "check.run = lambda arguments: 1 // 0\nvm.__main__.main()"
+    )
+    file = tmp_path / "right.vm"
+    file.write_text("vm 1\nprogram p(n: i32) grid (1) threads 32 { print(n) }\n")
+    done = subprocess.run([sys.executable, "-c", broken, "check", str(file)], text=True,
+                          capture_output=True, check=False)  # fmt: skip
+    assert done.returncode != 0
+    said, report = done.stderr.rstrip().split("\n")[0], Path(done.stderr.split()[-1])
+    assert said.startswith("internal error: ZeroDivisionError") and "error[E" not in done.stderr
+    assert "program p(n: i32)" in report.read_text(encoding="utf-8")
+    report.unlink()
+
+
 def test_an_unknown_command_is_answered_with_the_nearest(vm):
     outcome = vm("chek")
     assert outcome.status == 2

@@ -37,6 +37,13 @@ def test_one_of_many_programs_must_be_named(vm, programs):
 # --- explain ---
 
 
+def test_an_unknown_pass_is_refused(vm, programs):
+    options = ("--target", "sm_80", "--emit", "vm", "--after", "nonsense")
+    outcome = vm("compile", programs / "vector_add.vm", *options)
+    assert outcome.status == 1 and "select" in outcome.errors
+    assert re.search(r"error\[(E\d+)\]", outcome.errors)[1] == "E0810"
+
+
 def test_codes_are_explained(vm):
     outcome = vm("explain", "E0312")
     assert outcome.status == 0

@@ -239,6 +239,7 @@ def test_mfma_is_the_product_of_matrices(name, form, order, tmp_path_factory):
     """AMD's CDNA3 ISA, section 7.1: with P = 64 / M blocks of lanes, lane l has row (column) l % M
     of A (B) and the k from K / P * (l / M) on; of the result it has column l % M, and rows in runs
     of four, 4 * (l / M) within each 4 P."""
+    # Tests rule Exec/amd.mfma.
     m, _, k = (int(n) for n in name.split("_")[1].split("x"))
     kind, _, sum_kind, _ = form
     rng = np.random.default_rng(5)

@@ -96,6 +96,8 @@ PROGRAMS = {
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_pass_keeps_the_meaning_in_every_order(name, variant):
+    # Tests rules Exec/nv.copy_bulk, Exec/nv.mbarrier_init, Exec/nv.mbarrier_arrive,
+    # Exec/nv.mbarrier_expect, Exec/nv.mbarrier_wait.
     kernel = PROGRAMS[name]
     for stage, made in pipeline.stages(kernel, pipeline.target("sm_90a"), variant).items():
         again = parse(f"vm 1\n{made}")["p"].instantiate()
@@ -171,6 +173,7 @@ def test_more_mbarriers_than_threads():
 
 
 def test_the_engine_sees_ordinary_stores_behind_a_fence_and_needs_none_otherwise():
+    # Tests rule Exec/nv.fence.
     def fences(name: str) -> int:
         made = pipeline.lower(PROGRAMS[name], pipeline.target("sm_90a")).kernel
         return sum(isinstance(i, Fence) and i.of == "async_shared" for i in control.walk(made.body))

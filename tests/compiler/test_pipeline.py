@@ -65,6 +65,7 @@ def test_shared_memory_is_held_to_the_limit_of_the_target():
 
 
 def test_the_manifest_has_arguments_in_the_order_of_the_function():
+    # Tests rule Embed/order.
     text = (
         "vm 1\nprogram p(x: f32, A: global(u4)[M, K], n: i32, C: inout(global(f16))[M, N])\n"
         "  grid (M) threads 64 where N % 8 == 0, aligned(A, 16)\n{\n"

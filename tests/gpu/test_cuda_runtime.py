@@ -209,6 +209,7 @@ def test_torch_dtypes_are_told_by_their_names(torch):
 
 
 def test_the_current_stream_is_used(torch):
+    # Tests rule Order/launch.
     kernel = scaled_sum()
     size = 1 << 20
     x, z = torch.ones(size, device="cuda"), torch.zeros(size, device="cuda")

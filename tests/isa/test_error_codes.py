@@ -109,6 +109,7 @@ def test_codes_are_found_in_small_letters():
 
 @pytest.mark.parametrize("code", sorted(CODES))
 def test_an_explanation_shows_cause_example_and_fix(code):
+    # Tests rule Embed/error.
     shown = CODES[code].render()
     assert shown.startswith(f"{code}: ")
     for part in ("Cause: ", "Example:\n", "Fix: "):

@@ -59,10 +59,12 @@ def kernel(body: str, parameters: str = "n: i32, c: bool", before: str = "", **c
     ],
 )  # fmt: skip
 def test_decided_at_instantiation(body, same):
+    # Tests rule Syntax/kernel.
     assert kernel(body, before="const B = 3").text == kernel(same, before="const B = 3").text
 
 
 def test_constants_and_sizes_may_be_given():
+    # Tests rule Embed/instantiate.
     text = (
         "vm 1\nconst B = 8\nconst T = f16\n"
         "program f(A: global(T)[M, B]) grid (M / B) threads 32 where M % B == 0 {\n"
@@ -102,6 +104,7 @@ def test_a_bound_name_hides_an_instruction_and_layout():
 
 
 def test_kernels_are_equal_up_to_local_names():
+    # Tests rule Syntax/kernel-text.
     assert kernel("x = n + 1\nprint(x)") == kernel("y = n + 1\nprint(y)")
     assert kernel("x = n + 1\nprint(x)") != kernel("x = n + 2\nprint(x)")
     assert len({kernel("x = n\nprint(x)"), kernel("y = n\nprint(y)")}) == 1

@@ -25,6 +25,7 @@ def run(body: str, parameters: str, values: dict, threads: int = 32) -> dict[str
 def test_ldmatrix_gives_each_lane_its_pairs(count, transposed):
     """PTX ISA, ldmatrix: lane l gets elements 2 (l % 4) and the next of row l / 4 of each matrix,
     rows and columns exchanged where transposed."""
+    # Tests rule Exec/nv.ldmatrix.
     body = (
         "  s = shared_alloc(f16, [32, 8], address=0)\n"
         "  lane = thread_index()\n"
@@ -59,6 +60,7 @@ MMA = [
 
 @pytest.mark.parametrize(("name", "kinds"), MMA, ids=lambda v: str(v))
 def test_mma_is_the_product_of_its_fragments(name, kinds):
+    # Tests rule Exec/nv.mma.
     fragment = FRAGMENTS[name]
     a_kind, b_kind, c_kind = kinds[:3]
     random = np.random.default_rng(1)

@@ -60,7 +60,7 @@ def test_barrier_in_a_branch_names_both_places(cache, order):
 @pytest.mark.parametrize("order", ORDERS)
 def test_barrier_that_some_never_reach_is_a_deadlock(cache, order):
     error = fault(cache, "if (VM_THREAD >= 32)\n  vm_synchronize();", order=order)
-    assert error.kind == "deadlock"
+    assert (error.code, error.kind) == ("E0840", "deadlock")
     assert (
         sites(error) == {4: ("synchronize", 32, 32), 0: ("exited", 32, 0)}
         or sites(error)

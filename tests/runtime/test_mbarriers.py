@@ -258,7 +258,7 @@ def test_one_group_breaks_a_rule(code: str, text: str, effects: str) -> None:
         ("E0603", {"wait_empty": "<[mbarrier_wait(empty[i % 2], i / 2 % 2)]>",
                    "wait_full": "<{mbarrier_wait(full[i % 2], i / 2 % 2)}>"}),
         # the wrong parity: the consumer may go on at once
-        ("E0609", {"wait_full": "mbarrier_wait(full[i % 2], (<[i / 2 + 1) % 2]>)"}),
+        ("E0609", {"wait_full": "mbarrier_wait(full[i % 2], <[(i / 2 + 1) % 2]>)"}),
         # nobody says that a stage is free
         ("E0603", {"arrive": "", "wait_empty": "<[mbarrier_wait(empty[i % 2], (i / 2 + 1) % 2)]>"}),
         # fewer bytes than expected

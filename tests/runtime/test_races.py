@@ -678,6 +678,7 @@ def _line(event: Event, number: int) -> str:
 def test_exactly_the_pairs_that_nothing_orders_race(phases: list[tuple[Any, ...]]) -> None:
     """Phases of accesses of the block, then of three groups side by side; in each group the same
     number of barriers that all groups come to, so that no program deadlocks."""
+    # Tests rule Conform/reference.
     world = World()
     world.access(0, Event("store", 0, 8))
     world.meet([0])

@@ -147,6 +147,7 @@ def test_outside_a_global_tensor_reads_0_and_is_not_written(
 )
 def test_traps(statement: str, code: str) -> None:
     """Each where it is, with the program and the block; `i` is 2."""
+    # Tests rule Embed/results: there is a fault, and no result.
     text = f"""vm 1
 program p(A: global(f32)[N], C: inout(global(f32))[N], i: i32) grid (1) threads 32 {{
   s = shared_alloc(f32, [8])
@@ -528,6 +529,7 @@ def test_facts_that_do_not_hold() -> None:
 
 
 def test_arguments_do_not_overlap_where_one_is_written() -> None:
+    # Tests rules Embed/overlap, Exec/no-alias.
     text = """vm 1
 program p(<{A: global(f32)[N]}>, <[C: inout(global(f32))[N]]>) grid (1) threads 32 {
 }"""

@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 
 
 def test_passes_whatever_it_can_run(tmp_path):
+    # Tests rule Text/export.
     export(ROOT / "spec" / "conformance", tmp_path)
     counts, failures = run.run(tmp_path)
     assert failures == []

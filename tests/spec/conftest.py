@@ -7,23 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from vm.isa.program import Module, load
+from vm.isa.program import load
+from vm.runtime.conformance_directives import Instances
 
 SUITE = Path(__file__).parents[2] / "spec" / "conformance"
 
 
 @lru_cache(maxsize=1)
-def suite() -> tuple[tuple[Path, Module], ...]:
+def suite() -> tuple[tuple[Path, Instances], ...]:
     """The files of the suite, read once in a process."""
-    return tuple((file, load(file)) for file in sorted(SUITE.glob("**/*.vm")))
+    return tuple((file, Instances(load(file))) for file in sorted(SUITE.glob("**/*.vm")))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "conformance_test" in metafunc.fixturenames:
         cases = []
-        for file, module in suite():
+        for file, instances in suite():
             cases += [
-                pytest.param((module, test), id=f"{file.stem}: {test.name}")
-                for test in module.tests.values()
+                pytest.param((instances, test), id=f"{file.stem}: {test.name}")
+                for test in instances.module.tests.values()
             ]
         metafunc.parametrize("conformance_test", cases)

@@ -1,7 +1,9 @@
 """The matrix of rules and tests: `python -m tests.spec.rules` prints it.
 
 A rule is defined where it stands in bold at the beginning of a paragraph of spec/, and tested by
-the `test` items of spec/conformance and of the chapters' examples that cite it.
+the `test` items of spec/conformance and of the chapters' examples that cite it. What no module of
+the suite can show (the host's side, single instructions of one GPU, the suite itself) is tested by
+Python tests, which cite the rule in a comment, or assert the code of a rule `Error/E0820`.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import lru_cache
+from pathlib import Path
 
 from tests.spec.conftest import suite
 from vm.errors import Source
@@ -16,7 +19,12 @@ from vm.isa.document import SPECIFICATION
 from vm.isa.parse import parse_text
 from vm.isa.program import Module
 
+TESTS = Path(__file__).parents[1]
+NOT_OF_A_CODE = ("test_rules.py", "test_error_codes.py")
+
 _DEFINED = re.compile(r"^\*\*([A-Z][a-z]+/[A-Za-z0-9_.-]+?)\.\*\*", re.M)
+_CITED = re.compile(r"\b[A-Z][a-z]+/[A-Za-z0-9_.-]*[A-Za-z0-9_]")
+_CODE = re.compile(r'"(E0[0-9]{3})"')
 _EXAMPLE = re.compile(r"^```vm\n(.*?)^```$", re.M | re.S)
 
 
@@ -28,7 +36,7 @@ def defined() -> Counter[str]:
 
 def modules() -> list[Module]:
     """The suite and the examples of the chapters."""
-    found = [module for _, module in suite()]
+    found = [instances.module for _, instances in suite()]
     for page in sorted(SPECIFICATION.glob("[0-9]*.md")):
         texts = _EXAMPLE.findall(page.read_text("utf-8"))
         found += [Module(parse_text(Source(page.name, text))) for text in texts]
@@ -53,19 +61,38 @@ def source_lines(source: Source) -> list[str]:
     return source.text.split("\n")
 
 
+@lru_cache(maxsize=1)
+def cited_by_files() -> dict[str, list[str]]:
+    """The Python tests that cite each rule. The tests of the matrix and of all examples of codes
+    count for no single code."""
+    rules = defined()
+    found: dict[str, list[str]] = {}
+    for file in sorted(TESTS.rglob("test_*.py")):
+        text = file.read_text(encoding="utf-8")
+        names = set(_CITED.findall(text))
+        if file.name not in NOT_OF_A_CODE:
+            names |= {f"Error/{code}" for code in _CODE.findall(text)}
+        for rule in names & set(rules):
+            found.setdefault(rule, []).append(str(file.relative_to(TESTS.parent)))
+    return found
+
+
 def untested() -> list[str]:
     """The rules that no test cites, in alphabetical order."""
-    tested = cited()
-    return sorted(rule for rule in defined() if not tested[rule])
+    tested, elsewhere = cited(), cited_by_files()
+    return sorted(rule for rule in defined() if not tested[rule] and rule not in elsewhere)
 
 
 def main() -> None:
-    tested, rules = cited(), defined()
+    tested, rules, elsewhere = cited(), defined(), cited_by_files()
     width = max(map(len, rules))
     for rule in sorted(rules):
-        print(f"{rule:<{width}}  {tested[rule] or '-'}")
+        files = " ".join(elsewhere.get(rule, ())) if not tested[rule] else ""
+        print(f"{rule:<{width}}  {tested[rule] or files or 'NONE'}")
     missing = untested()
-    print(f"{len(rules)} rules, {len(rules) - len(missing)} with tests, {len(missing)} without")
+    outside = sum(not tested[rule] for rule in rules) - len(missing)
+    print(f"{len(rules)} rules: {len(rules) - len(missing) - outside} tested by the suite, "
+          f"{outside} by Python tests, {len(missing)} by none")  # fmt: skip
 
 
 if __name__ == "__main__":

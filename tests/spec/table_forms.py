@@ -21,6 +21,7 @@ SETUP = {
     "h": "h = fill(1.0, f16, [16, 16])\n",
     "one": "one = fill(1.0, f32, [1])\n",
     "s": "s = shared_alloc(f32, [64])\n",
+    "m": "m = mbarrier_alloc([2])\n",
 }
 
 # The required arguments of a right call, in order.
@@ -34,7 +35,8 @@ ARGUMENTS = {
     "copy_async": "s, A[0 +: 64]", "barrier": "1, 2", "dot": "h, h", "print": "f",
     "assert": "c", "copy": "f", "undefined": "f32, [64], spatial(64)",
     "pick": "f, [0], spatial(64)", "spread": "x", "uniform": "i",
-    "slot_constants": "[1.0], f32, spatial(64)",
+    "slot_constants": "[1.0], f32, spatial(64)", "mbarrier_alloc": "[2]", "mbarrier_arrive": "m[0]",
+    "mbarrier_expect": "m[0], 256", "mbarrier_wait": "m[0], 0", "copy_bulk": "s, A[0 +: 64], m[0]",
 }  # fmt: skip
 
 WRONG_ATTRIBUTES = {
@@ -153,7 +155,11 @@ def results(kind: type[Instruction], given: list[str]) -> Iterator[list[str]]:
     call = f"{kind.opcode}({', '.join(given)})"
     if kind.opcode in WITHOUT_RESULT:
         yield assertion("assert_invalid", setup(call), f"y = {call}", "E0209", f"y = «{call}»")
-    elif kind.pure:
+        yield assertion("assert_invalid", setup(call), f"y = 1 + {call}", "E0209", f"1 + «{call}»")
+        return
+    more = f"y, z, v, w = {call}"
+    yield assertion("assert_invalid", setup(call), more, "E0209", more.replace('"', '\\"'))
+    if kind.pure:
         before = "nothing = 0\n"
         yield assertion("assert_invalid", setup(call) + before, call, "E0106", f"0\\n«{call}»")
 
@@ -162,7 +168,8 @@ FAMILIES = {"nv": "nvidia", "amd": "amd"}
 
 WITHOUT_RESULT = (
     "store", "scatter", "copy_async", "commit_async", "wait_async", "synchronize", "barrier",
-    "exit", "print", "assert", "grid_wait", "grid_launch_dependents",
+    "exit", "print", "assert", "grid_wait", "grid_launch_dependents", "mbarrier_arrive",
+    "mbarrier_expect", "mbarrier_wait", "copy_bulk",
 )  # fmt: skip
 
 

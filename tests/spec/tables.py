@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from tests.spec import exact_arithmetic as exact
-from tests.spec import table_casts, table_forms
+from tests.spec import table_casts, table_forms, table_machine
 
 SUITE = Path(__file__).parents[2] / "spec" / "conformance"
 HEAD = "# Written by `python -m tests.spec.tables`: exact rationals say what is wanted.\nvm 1\n"
@@ -368,6 +368,8 @@ FILES: dict[str, Callable[[], str]] = {
     "table_logic.vm": logic,
     "table_functions.vm": functions,
     "table_casts.vm": lambda: finish(table_casts.lines()),
+    "machine_nvidia.vm": lambda: finish(table_machine.lines("nvidia", "nv")),
+    "machine_amd.vm": lambda: finish(table_machine.lines("amd", "amd")),
     "forms.vm": lambda: finish(table_forms.lines()),
 }
 

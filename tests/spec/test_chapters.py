@@ -12,7 +12,7 @@ from vm.isa.document import SPECIFICATION
 from vm.isa.parse import parse_text
 from vm.isa.program import Module
 from vm.runtime.conformance import FAIL, run_test
-from vm.runtime.conformance_directives import FRAME
+from vm.runtime.conformance_directives import FRAME, Instances
 
 CHAPTERS = sorted(SPECIFICATION.glob("[0-9]*.md"))
 
@@ -35,8 +35,9 @@ def test_example_is_valid_and_passes(chapter, text):
     for program in module:
         program.instantiate()
     assert module.tests
+    instances = Instances(module)
     for test in module.tests.values():
-        failed = [r.reason for r in run_test(module, test, "reference") if r.status == FAIL]
+        failed = [r.reason for r in run_test(instances, test, "reference") if r.status == FAIL]
         assert not failed, "\n".join(failed)
 
 

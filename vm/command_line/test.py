@@ -50,10 +50,26 @@ def rendered(report: Report) -> str:
             if each.status == status:
                 reasons[each.reason] = reasons.get(each.reason, 0) + 1
         lines += [f"{status} {count}: {reason}" for reason, count in sorted(reasons.items())]
-    for title, counts in (("directive", report.by_directive()),
-                          ("instruction", report.by_instruction())):  # fmt: skip
-        shown = ", ".join(f"{name} {count}" for name, count in counts.items())
-        lines.append(f"by {title}: {shown}")
+    lines += ["", *_table(report), ""]
     counts = ", ".join(f"{count} {status}" for status, count in report.counts().items())
     lines.append(f"on {report.executor}: {counts}; {report.seconds:.1f} s")
     return "\n".join(lines)
+
+
+def _table(report: Report) -> list[str]:
+    """Assertions by instruction and directive, and in all by directive."""
+    directives = list(report.by_directive())
+    titles = [name.removeprefix("assert_") for name in directives]
+    rows = [("instruction", [*titles, "all"])]
+    for name, counts in report.by_instruction().items():
+        if counts:
+            numbers = [counts.get(directive, 0) for directive in directives]
+            rows.append((name, [*numbers, sum(numbers)]))
+    numbers = [*report.by_directive().values()]
+    rows.append(("all assertions", [*numbers, sum(numbers)]))
+    first = max(len(name) for name, _ in rows)
+    return [
+        f"{name:<{first}}" + "".join(f"{number or '-':>{len(title) + 2}}"
+                                     for number, title in zip(cells, rows[0][1], strict=True))
+        for name, cells in rows
+    ]  # fmt: skip

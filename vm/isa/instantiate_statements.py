@@ -301,6 +301,8 @@ class Statements:
         scope = Scope(
             threads, outer.warp_width, outer.grid_rank, statement.name, outer.reference, copies
         )
+        loops, self.loops = self.loops, 0  # no jump leaves a group
         with self.expressions.within(scope):
             made.body = self.block(statement.body)
+        self.loops = loops
         self.expressions.emit(made)

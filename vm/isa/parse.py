@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
 
@@ -323,7 +324,8 @@ class _Build:
         adjacent = (operand.origin.line, operand.origin.column) == (meta.line, meta.column + 1)
         if operator == "-" and adjacent and isinstance(operand, syntax.Literal):
             value = operand.value
-            if not isinstance(value, (bool, str)):
+            alone = operand.origin.text_line()[operand.origin.column - 1] != "("
+            if alone and not isinstance(value, (bool, str)):
                 return self._node(syntax.Literal, self.origin(meta), -value)
         return self._node(syntax.Operation, self.origin(meta), str(operator), (operand,))
 
@@ -369,7 +371,11 @@ class _Build:
         return self._node(syntax.Sequence, self.origin(meta), parts[0] or ())
 
     def parenthesized(self, meta, parts):
-        return parts[0]
+        (inner,) = parts
+        node = replace(inner, origin=self.origin(meta))
+        self._depth[id(node)] = self._depth.get(id(inner), 0)
+        self._made.append(node)
+        return node
 
     def keyword(self, meta, parts):
         name, value = parts

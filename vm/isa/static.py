@@ -186,10 +186,10 @@ def fold(node: syntax.Expression, function: Callable, values: list[Any]) -> Any:
             "E0204", "division by zero", node.origin, "the divisor is 0",
             fix="give the constant another value",
         ) from None  # fmt: skip
+    except LayoutError as error:  # which is a ValueError, too
+        raise layout_fault(error, node.origin) from None
     except (TypeError, ValueError, OverflowError):
         raise _no_meaning(node, f"`{name}`", values) from None
-    except LayoutError as error:
-        raise layout_fault(error, node.origin) from None
     if isinstance(result, int) and result.bit_length() > MAXIMUM_BITS:
         raise fail(
             "E0105", f"a constant of {result.bit_length()} bits", node.origin, "too large",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -55,10 +55,20 @@ def variant_for(kernel: Kernel, tensors: Mapping[str, Tensor]) -> str:
     return ALIGNED
 
 
-@lru_cache(maxsize=256)
 def emitted(kernel: Kernel, target_name: str, variant: str) -> Emitted:
-    """The C++ of a kernel, made once in a process."""
-    return compile_source(kernel, find_target(target_name), variant)
+    """The C++ of a kernel, made or refused once in a process."""
+    made = _emitted_or_refused(kernel, target_name, variant)
+    if isinstance(made, VmError):
+        raise made
+    return made
+
+
+@lru_cache(maxsize=1024)
+def _emitted_or_refused(kernel: Kernel, target_name: str, variant: str) -> Emitted | VmError:
+    try:
+        return compile_source(kernel, find_target(target_name), variant)
+    except VmError as refusal:
+        return refusal
 
 
 def emulated(kernel: Kernel, variant: str) -> Emitted:
@@ -81,6 +91,7 @@ def run_on_emulator(
     target_name: str | None = None,
     output: Callable[[str], None] = print,
     order: str = "forward",
+    optimization: int = 1,
     address_sanitizer: bool = False,
 ) -> Report:
     """Runs the C++ that is emitted for a target (see `emulated` where none is named) on the host;
@@ -89,19 +100,44 @@ def run_on_emulator(
     variant = variant_for(kernel, bound.tensors)
     made = emitted(kernel, target_name, variant) if target_name else emulated(kernel, variant)
     options = emulator.HostOptions(
-        warp_width=kernel.warp_width, address_sanitizer=address_sanitizer
-    )
-    folder = default_directory() / "emulator"
-    folder.mkdir(parents=True, exist_ok=True)
+        optimization=optimization, warp_width=kernel.warp_width,
+        address_sanitizer=address_sanitizer,
+    )  # fmt: skip
+    folder = _emulator_folder()
     started = time.perf_counter()
     library = emulator.compile_host(made.source, folder, options, f"{kernel.name}.cpp")
-    result = emulator.run(
-        library, made.manifest.kernel, bound.grid, kernel.threads, made.manifest.shared_bytes,
-        _host_arguments(made, bound), order,
-    )  # fmt: skip
-    if result.printed:
-        output(result.printed.rstrip("\n"))
+    if all(bound.grid):
+        result = emulator.run(
+            library, made.manifest.kernel, bound.grid, kernel.threads, made.manifest.shared_bytes,
+            _host_arguments(made, bound), order,
+        )  # fmt: skip
+        if result.printed:
+            output(result.printed.rstrip("\n"))
     return _report(kernel, bound, time.perf_counter() - started)
+
+
+def compile_for_emulator(
+    launches: Iterable[tuple[Kernel, Mapping[str, Any]]], *, optimization: int = 1
+) -> None:
+    """Compiles what `run_on_emulator` needs for these kernels and arguments, all at once: many
+    small kernels take a tenth of the time so. Those that no target can do are left out."""
+    texts: dict[int, dict[tuple[str, str], None]] = {}
+    for kernel, arguments in launches:
+        try:
+            bound = bind(kernel, arguments, checks=False)
+            made = emulated(kernel, variant_for(kernel, bound.tensors))
+        except VmError:
+            continue  # running it says why
+        texts.setdefault(kernel.warp_width, {})[f"{kernel.name}.cpp", made.source] = None
+    for warp_width, together in texts.items():
+        options = emulator.HostOptions(optimization=optimization, warp_width=warp_width)
+        emulator.compile_together(list(together), _emulator_folder(), options)
+
+
+def _emulator_folder() -> Path:
+    folder = default_directory() / "emulator"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _host_arguments(made: Emitted, bound: Arguments) -> list[Any]:

@@ -10,21 +10,37 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from vm.errors import VmError, fail, read_source
+from vm.compiler.pipeline import TARGETS
+from vm.errors import Origin, VmError, fail, read_source
 from vm.isa import syntax
 from vm.isa.instruction import INSTRUCTIONS
-from vm.isa.program import Module, load
-from vm.runtime.conformance_directives import CAPABILITIES_OF, Failure, Runner, Walk
+from vm.isa.kernel import Kernel
+from vm.isa.program import load
+from vm.runtime.conformance_directives import (
+    CAPABILITIES_OF,
+    OPTIONS,
+    Failure,
+    Instances,
+    Runner,
+    Unsupported,
+    Walk,
+)
 
 PASS, FAIL, SKIP, WAIVED = "pass", "fail", "skip", "waived"
 
-ALL_CAPABILITIES = frozenset({"traps", "races", "deadlocks", "nvidia", "amd"})
-CAPABILITIES: Mapping[str, frozenset[str]] = {"reference": ALL_CAPABILITIES}
-"""What each executor declares; one that is not named here declares nothing."""
+COMPILED_FOR = frozenset(TARGETS)
+CAPABILITIES: Mapping[str, frozenset[str]] = {
+    "reference": COMPILED_FOR | {"traps", "races", "deadlocks", "nvidia", "amd"},
+    "emulator": COMPILED_FOR,
+    "cuda": COMPILED_FOR,
+}
+"""What each executor declares."""
 
 WAIVERS = "waivers.txt"
 """The file beside the tests that says who may fail what: `executor | file | test | reason`."""
@@ -69,13 +85,14 @@ class Report:
     def by_directive(self) -> dict[str, int]:
         return dict(sorted(Counter(each.directive for each in self.results).items()))
 
-    def by_instruction(self) -> dict[str, int]:
-        """Assertions of tests that cite a rule of each instruction (`Exec/load`, `Valid/load`)."""
-        found = Counter(
-            name for each in self.results
-            for name in {rule.partition("/")[2] for rule in each.rules} & set(INSTRUCTIONS)
-        )  # fmt: skip
-        return dict(sorted(found.items()))
+    def by_instruction(self) -> dict[str, dict[str, int]]:
+        """For each instruction the assertions of tests that cite a rule of it (`Exec/load`,
+        `Valid/load`), by directive."""
+        found: dict[str, Counter[str]] = {name: Counter() for name in INSTRUCTIONS}
+        for each in self.results:
+            for name in {rule.partition("/")[2] for rule in each.rules} & set(INSTRUCTIONS):
+                found[name][each.directive] += 1
+        return {name: dict(sorted(found[name].items())) for name in sorted(found)}
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -128,19 +145,70 @@ def run_path(path: str | Path, executor: str) -> Report:
     report = Report(executor)
     started = time.perf_counter()
     for file in test_files(path):
-        module = load(file)
-        for test in module.tests.values():
-            report.results += run_test(module, test, executor, waivers(file.parent))
+        report.results += run_tests(Instances(load(file)), executor, waivers(file.parent))
     report.seconds = time.perf_counter() - started
     return report
 
 
+def run_tests(
+    instances: Instances, executor: str, waived: Sequence[Waiver] = ()
+) -> list[Result]:
+    """The results of every test of a file."""
+    if executor in PREPARE:
+        PREPARE[executor](launches(instances, executor))
+    return [
+        each for test in instances.module.tests.values()
+        for each in run_test(instances, test, executor, waived)
+    ]  # fmt: skip
+
+
+def _prepare_emulator(rehearsed: Iterable[tuple[Kernel, Mapping[str, Any]]]) -> None:
+    from vm.runtime.compiled import compile_for_emulator
+
+    compile_for_emulator(rehearsed, **OPTIONS["emulator"])
+
+
+PREPARE: Mapping[str, Callable[[Iterable[tuple[Kernel, Mapping[str, Any]]]], None]] = {
+    "emulator": _prepare_emulator
+}
+"""What makes executors ready for the launches of a file, all at once."""
+
+
+class Rehearsal:
+    """Runs kernels on the reference machine, and remembers each with its arguments."""
+
+    def __init__(self) -> None:
+        self.launches: list[tuple[Kernel, Mapping[str, Any]]] = []
+
+    def perform(self, kernel: Kernel, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+        self.launches.append((kernel, arguments))
+        return Runner("reference").perform(kernel, arguments)
+
+
+def launches(instances: Instances, executor: str) -> list[tuple[Kernel, Mapping[str, Any]]]:
+    """The kernels that an executor will run for the tests of a module, with their arguments."""
+    rehearsal = Rehearsal()
+    for test in instances.module.tests.values():
+        walk = Walk(instances, test, rehearsal)
+        with suppress(VmError):  # the run itself says what is wrong
+            for call in walk.assertions():
+                if not lacking(test, call, executor):
+                    with suppress(Failure):
+                        walk.check(call)
+    return rehearsal.launches
+
+
+def lacking(test: syntax.Test, call: syntax.Call, executor: str) -> list[str]:
+    """The capabilities that an assertion needs and an executor does not declare."""
+    needed = {*test.needs, *CAPABILITIES_OF.get(call.function, ())}
+    return sorted(needed - CAPABILITIES[executor])
+
+
 def run_test(
-    module: Module, test: syntax.Test, executor: str, waived: Sequence[Waiver] = ()
+    instances: Instances, test: syntax.Test, executor: str, waived: Sequence[Waiver] = ()
 ) -> list[Result]:
     """The results of one test's assertions, in order; a fault outside an assertion is one too."""
-    file = Path(module.text.origin.file).name
-    declared = CAPABILITIES.get(executor, frozenset())
+    file = Path(instances.module.text.origin.file).name
     waiver = next(
         (w for w in waived if (w.executor, w.file, w.test) == (executor, file, test.name)), None
     )
@@ -148,24 +216,30 @@ def run_test(
     def result(call: syntax.Call, status: str, reason: str = "") -> Result:
         return Result(file, test.name, call.origin.line, call.function, status, reason, test.rules)
 
+    def whole(place: Origin) -> syntax.Call:
+        """What stands for a test that ends before its assertions."""
+        return syntax.Call("test", (), (), place)
+
     results: list[Result] = []
-    walk = Walk(module, test, Runner(executor))
+    walk = Walk(instances, test, Runner(executor))
     try:
         for call in walk.assertions():
-            missing = {*test.needs, *CAPABILITIES_OF.get(call.function, ())} - declared
-            if missing:
-                results.append(result(call, SKIP, f"{executor} lacks {', '.join(sorted(missing))}"))
+            if missing := lacking(test, call, executor):
+                results.append(result(call, SKIP, f"{executor} lacks {', '.join(missing)}"))
                 continue
             try:
                 walk.check(call)
             except Failure as failure:
                 results.append(result(call, FAIL, str(failure)))
+            except Unsupported as unsupported:
+                results.append(result(call, SKIP, f"{executor}: {unsupported}"))
             else:
                 results.append(result(call, PASS))
+    except Unsupported as unsupported:
+        results.append(result(whole(test.origin), SKIP, f"{executor}: {unsupported}"))
     except VmError as error:
         place = error.origin if error.origin.line else test.origin
-        whole = syntax.Call("test", (), (), place)
-        results.append(result(whole, FAIL, str(error)))
+        results.append(result(whole(place), FAIL, str(error)))
     if waiver is None:
         return results
     return list(_waived(results, waiver))

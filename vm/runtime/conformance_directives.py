@@ -36,12 +36,19 @@ program p(A: global(f32)[N], B: global(f16)[M, N], I: global(i32)[N], P: global(
 """What stands before a quoted text that is only statements; `}` stands behind it."""
 
 
-OPTIONS: Mapping[str, Mapping[str, Any]] = {"reference": {"maximum_turns": 10_000}}
-"""What executors are told besides: no test of the suite turns that often, but the endless one."""
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "reference": {"maximum_turns": 10_000},  # no test of the suite turns that often, but one
+    "emulator": {"optimization": 0},  # each kernel runs for a moment
+}
+"""What executors are told besides."""
 
 
 class Failure(Exception):
     """An assertion does not hold."""
+
+
+class Unsupported(Exception):
+    """The executor cannot do a program, which is no fault of the program (E0901)."""
 
 
 class Performer(Protocol):
@@ -74,17 +81,38 @@ def outputs(kernel: Kernel) -> list[str]:
     return [p.name for p in kernel.parameters if getattr(p.type, "access", "in") in written]
 
 
+class Instances:
+    """A module, and the kernels that its tests have made of its programs so far."""
+
+    def __init__(self, module: Module):
+        self.module = module
+        self._modules: dict[str, Module] = {}
+        self._kernels: dict[int, Kernel] = {}
+
+    def program(self, name: str, settings: Mapping[str, Any]) -> Program:
+        """A program of the module, with these values for constants."""
+        key = repr(sorted((n, str(v)) for n, v in settings.items()))
+        if key not in self._modules:
+            self._modules[key] = with_settings(self.module, settings) if settings else self.module
+        return self._modules[key][name]
+
+    def kernel(self, program: Program) -> Kernel:
+        """The kernel of a program that `program` gave, and so keeps."""
+        if id(program) not in self._kernels:
+            self._kernels[id(program)] = program.instantiate()
+        return self._kernels[id(program)]
+
+
 class Walk:
     """One test: its names, and the assertions in order."""
 
-    def __init__(self, module: Module, test: syntax.Test, performer: Performer):
-        self.module = module
+    def __init__(self, instances: Instances, test: syntax.Test, performer: Performer):
+        self.instances = instances
+        self.module = instances.module
         self.test = test
         self.performer = performer
         self.variables: dict[str, Any] = {}
-        self.environment = Environment({}, module.constants, {}, self.variables.__contains__)
-        self._modules: dict[str, Module] = {"": module}
-        self._kernels: dict[str, Kernel] = {}
+        self.environment = Environment({}, self.module.constants, {}, self.variables.__contains__)
 
     # --- statements ---
     def assertions(self) -> Iterator[syntax.Call]:
@@ -170,17 +198,8 @@ class Walk:
         its keywords."""
         given = {k.name: self.value(k.value) for k in node.keywords}
         settings = {n: v for n, v in given.items() if n in self.module.constants}
-        key = repr(sorted((n, str(v)) for n, v in settings.items())) if settings else ""
-        if key not in self._modules:
-            self._modules[key] = with_settings(self.module, settings)
         rest = {n: v for n, v in given.items() if n not in settings}
-        return self._modules[key][node.function], rest
-
-    def kernel_of(self, program: Program) -> Kernel:
-        key = f"{id(program.constants)} {program.name}"
-        if key not in self._kernels:
-            self._kernels[key] = program.instantiate()
-        return self._kernels[key]
+        return self.instances.program(node.function, settings), rest
 
     def prepared(self, node: syntax.Call) -> tuple[Program, dict[str, Any]]:
         """The program that a call names, and its arguments."""
@@ -195,9 +214,14 @@ class Walk:
         """What a program or reference gives; raises `VmError` for its faults."""
         if program.definition.kind == "reference":
             return (run_reference(program, arguments),)
-        kernel = self.kernel_of(program)
+        kernel = self.instances.kernel(program)
         missing = {name: None for name in outputs(kernel) if name not in arguments}
-        return self.performer.perform(kernel, {**missing, **arguments})
+        try:
+            return self.performer.perform(kernel, {**missing, **arguments})
+        except VmError as error:
+            if error.code == "E0901":
+                raise Unsupported(error.diagnostics[0].message) from None
+            raise
 
     # --- texts and places ---
     def quoted(self, node: syntax.Expression) -> Source:
@@ -406,13 +430,17 @@ def _assert_fault(walk: Walk, call: syntax.Call, family: tuple[str, ...]) -> Non
     try:
         walk.perform(program, arguments)
     except VmError as error:
-        definition = program.definition.origin
-        text = definition.source.text
-        part = (offset_of(text, definition.line, definition.column),
-                offset_of(text, definition.end_line, definition.end_column))  # fmt: skip
-        walk.hold_fault(call, error, text, *part)
+        walk.hold_fault(call, error, *part_of(program))
         return
     raise Failure(f"ends without a fault instead of {code}")
+
+
+def part_of(program: Program) -> tuple[str, int, int]:
+    """The text that a program stands in, and where it begins and ends there."""
+    place = program.definition.origin
+    text = place.source.text
+    first = offset_of(text, place.line, place.column)
+    return text, first, offset_of(text, place.end_line, place.end_column)
 
 
 def assert_trap(walk: Walk, call: syntax.Call) -> None:
@@ -420,9 +448,13 @@ def assert_trap(walk: Walk, call: syntax.Call) -> None:
     _assert_fault(walk, call, ("E05", "E0306"))
 
 
+RACES = ("E0601", "E0602", "E0604", "E0606", "E0607", "E0608", "E0609")
+"""Accesses that nothing orders, and barriers that count what they should not."""
+
+
 def assert_race(walk: Walk, call: syntax.Call) -> None:
     """assert_race(program(...), "E0601", at="s", other="t")"""
-    _assert_fault(walk, call, ("E0601", "E0602", "E0604", "E0606"))
+    _assert_fault(walk, call, RACES)
 
 
 def assert_deadlock(walk: Walk, call: syntax.Call) -> None:
@@ -463,12 +495,13 @@ def assert_unsupported(walk: Walk, call: syntax.Call) -> None:
     from vm.compiler import pipeline
 
     program, _ = walk.program_of(call.arguments[0])
-    kernel = program.instantiate()
     named = walk.keywords(call, "at", "nth", "line", "column", "target")
+    target = pipeline.target(named["target"])
+    kernel = program.instantiate(warp_width=target.warp_width)
     try:
-        pipeline.lower(kernel, pipeline.target(named["target"]))
+        pipeline.lower(kernel, target)
     except VmError as error:
-        walk.hold_fault(call, error, program.definition.origin.source.text)
+        walk.hold_fault(call, error, *part_of(program))
         return
     raise Failure(f"{named['target']} can do it")
 

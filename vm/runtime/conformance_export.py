@@ -29,6 +29,7 @@ from vm.layouts import MemoryLayout, RegisterLayout
 from vm.runtime.conformance import test_files
 from vm.runtime.conformance_directives import (
     FRAME,
+    Instances,
     Walk,
     offset_of,
     outputs,
@@ -93,10 +94,11 @@ def export(path: str | Path, folder: Path) -> int:
     names, total = [], 0
     for file in test_files(path):
         module = load(file)
+        instances = Instances(module)
         recorder = Recorder(arrays)
         tests = []
         for test in module.tests.values():
-            walk = Walk(module, test, recorder)
+            walk = Walk(instances, test, recorder)
             made = []
             recorder.steps = []
             for call in walk.assertions():
@@ -138,7 +140,7 @@ def assertion_json(walk: Walk, call: syntax.Call, recorder: Recorder) -> dict[st
             made |= fault_json(walk, call, program.definition.origin.source.text,
                                program.definition.origin)  # fmt: skip
             made["target"] = walk.keywords(call, *FAULT_KEYWORDS)["target"]
-            walk.performer.perform(program.instantiate(), arguments)
+            walk.performer.perform(walk.instances.kernel(program), arguments)
         case "assert_text":
             source = walk.quoted(call.arguments[0])
             made["text"] = source.text

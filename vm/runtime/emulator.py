@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from vm.errors import Diagnostic, InternalError, Label, Origin, Source, VmError, fail
+from vm.runtime.files import write_file
 
 PRELUDE = Path(__file__).parent.parent / "compiler" / "prelude"
 """The folder of the headers that emitted text includes as `vm.h`."""
@@ -58,12 +60,18 @@ class HostOptions:
 
 @dataclass(frozen=True)
 class HostObject:
-    """A compiled text: a shared object (with the address sanitizer, a program), and its kernels."""
+    """A compiled text: its kernels, and the shared object (with the address sanitizer, the program)
+    that has them, as the text of that number."""
 
     path: Path
+    number: int
     kernels: tuple[str, ...]
     options: HostOptions
     source: Source
+
+    def symbol(self, kernel: str) -> str:
+        """What a kernel of this text is called in the object."""
+        return f"{kernel}_{self.number}"
 
 
 @dataclass(frozen=True)
@@ -126,28 +134,63 @@ def compile_host(
 ) -> HostObject:
     """Compile emitted text; faults name lines of `name`, or those that `#line` gives.
 
-    The object is in the folder `cache` under a hash of all that it comes from; it is made once.
-    Raises `VmError` E0841 where there is no compiler, `InternalError` where it refuses the text.
+    The object is in the folder `cache`, found by a hash of all that the text's part of it comes
+    from; it is made once. Raises `VmError` E0841 where there is no compiler, `InternalError` where
+    it refuses the text.
+    """
+    return compile_together([(name, source)], cache, options)[0]
+
+
+def compile_together(
+    texts: Sequence[tuple[str, str]], cache: Path, options: HostOptions = HostOptions()
+) -> list[HostObject]:
+    """As `compile_host` for each (name, source); those that are not there yet share one object.
+
+    Reading the headers and linking take most of the time of a small kernel, and two kernels use
+    much of the same of them. Texts that are compiled together define nothing but kernels.
     """
     if options.warp_width not in (32, 64):
         raise fail("E0842", f"a warp has 32 or 64 lanes, not {options.warp_width}", None)
-    kernels = tuple(_KERNEL.findall(source))
-    exports = "".join(f"\nVM_EMULATOR_EXPORT({kernel})" for kernel in kernels)
     compiler, version = _find_compiler(options.compiler)
     headers = _headers(_newest(PRELUDE))
-    key = _hash(source, name, headers, version, repr(options))
-    path = cache / (f"{key}.run" if options.address_sanitizer else f"{key}.so")
-    if not path.exists():
+    keys = {
+        text: _hash(*text, headers, version, repr(options)) for text in texts
+    }
+    places = {text: _place_of(cache, key) for text, key in keys.items()}
+    missing = [text for text, place in places.items() if place is None]
+    if missing:
+        suffix = ".run" if options.address_sanitizer else ".so"
+        path = cache / (_hash(*(keys[text] for text in missing)) + suffix)
         host = _host_object(cache, compiler, version, headers, options.address_sanitizer)
-        text = f'#line 1 "{name}"\n{source}\n#line 1 "exports"{exports}\n'
         command = [compiler, *_FLAGS, f"-O{options.optimization}", f"-I{PRELUDE}"]
         command += [f"-DVM_WARP_WIDTH={options.warp_width}"]
-        if options.address_sanitizer:
-            command += ["-fsanitize=address", "-g1", "-x", "c++", "-", "-x", "none", str(host)]
-        else:
-            command += ["-shared", "-x", "c++", "-", "-x", "none", str(host)]
-        _compile(command, path, text)
-    return HostObject(path, kernels, options, Source(name, source))
+        command += ["-fsanitize=address", "-g1"] if options.address_sanitizer else ["-shared"]
+        command += ["-x", "c++", "-", "-x", "none", str(host)]
+        _compile(command, path, "".join(_numbered(n, *text) for n, text in enumerate(missing)))
+        for number, text in enumerate(missing):
+            write_file(cache / f"{keys[text]}.json", json.dumps([path.name, number]))
+            places[text] = path, number
+    return [
+        HostObject(*places[name, source], tuple(_KERNEL.findall(source)), options,
+                   Source(name, source))
+        for name, source in texts
+    ]  # fmt: skip
+
+
+def _place_of(cache: Path, key: str) -> tuple[Path, int] | None:
+    """The object that has the text of this key, and its number there; None where it is not made."""
+    try:
+        name, number = json.loads((cache / f"{key}.json").read_text())
+    except FileNotFoundError:
+        return None
+    return (cache / name, number) if (cache / name).exists() else None
+
+
+def _numbered(number: int, name: str, source: str) -> str:
+    """A text whose kernels end in its number, as no other's do, and what the host finds them by."""
+    text = _KERNEL.sub(lambda found: f"{found[0].removesuffix(',')}_{number},", source)
+    exports = "".join(f"\nVM_EMULATOR_EXPORT({k}_{number})" for k in _KERNEL.findall(source))
+    return f'#line 1 "{name}"\n{text}\n#line 1 "exports"{exports}\n'
 
 
 def run(
@@ -167,7 +210,7 @@ def run(
     E0842 where the arguments do not fit the kernel.
     """
     launch = _Launch()
-    launch.kernel = kernel.encode()
+    launch.kernel = target.symbol(kernel).encode()
     launch.grid = (ctypes.c_int * 3)(*_three(grid))
     launch.threads = threads
     launch.shared_bytes = shared_bytes
