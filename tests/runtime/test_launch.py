@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from tests.runtime.fake_driver import FakeDriver
 from vm.errors import VmError
-from vm.runtime import cuda
+from vm.isa.program import parse
+from vm.runtime import compiled, cuda
+from vm.runtime.cache import Entry
 from vm.runtime.launch import Kernel, Parameters
 from vm.runtime.manifest import Manifest, PointerArgument, ScalarArgument, SizeArgument
 
@@ -488,3 +490,56 @@ def test_import_needs_no_cuda():
     code = "import sys, vm.runtime.launch; print([n for n in sys.modules if n.startswith('cuda')])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+ADDITION = """vm 1
+program add(A: global(f32)[M, N], C: out(global(f32))[M, N]) grid (M) threads 32 {
+  m = block_index()
+  store(C[m, 0 +: 64], load(A[m, 0 +: 64]) + 1.0)
+}
+"""
+
+
+def test_a_compiled_program_takes_the_variant_that_its_arrays_allow(fake, torch, monkeypatch):
+    program = parse(ADDITION)["add"].instantiate()
+
+    def cubin_of(kernel, target, variant):
+        manifest = compiled.emitted(kernel, target, variant).manifest
+        return Entry(b"cubin", {"manifest": manifest.as_json()})
+
+    taken = []
+
+    def spied(name, original):
+        def spy(self, *arguments):
+            done = original(self, *arguments)
+            if done is not False:
+                taken.append((name, self.manifest.pointers[0].alignment))
+            return done
+
+        return spy
+
+    for name in ("launch_known", "_call"):
+        monkeypatch.setattr(Kernel, name, spied(name, getattr(Kernel, name)))
+    monkeypatch.setattr(compiled, "cubin_of", cubin_of)
+    fake.kernel = None
+    call = compiled.CompiledProgram(program, "sm_90a")
+    memory = np.zeros(4096, "f4")
+    start = -memory.ctypes.data // 4 % 4  # the first element at a multiple of 16 bytes
+
+    def at(element, columns=8):
+        first = start + element
+        return FakeTensor(memory[first : first + 2 * columns].reshape(2, columns))
+
+    calls = [
+        ((at(0), at(64)), ("_call", 16)),
+        ((at(0), at(128)), ("launch_known", 16)),
+        ((at(1), at(128)), ("_call", 4)),
+        ((at(1), at(128)), ("launch_known", 4)),
+        ((at(64), at(128)), ("launch_known", 16)),
+        ((at(0, 7), at(64, 7)), ("_call", 4)),
+        ((at(0, 7), at(64, 7)), ("launch_known", 4)),
+        ((at(0), at(64)), ("launch_known", 16)),
+    ]
+    for arrays, _ in calls:
+        call(*arrays)
+    assert taken == [wanted for _, wanted in calls]
