@@ -66,6 +66,15 @@ def test_its_cases_pass_and_it_prints_what_it_is(name):
     assert check_case(again, again.cases["main"]) is None
 
 
+@pytest.mark.parametrize("name", ["mxfp4", "gguf_q4_k"])
+def test_what_is_emitted_reads_checkpoints_too(name):
+    """The two that compile fastest (4 s together): types of storage as they stand, and fields of
+    blocks with views as u1. `python -m tests.programs.quantized_forms` runs all."""
+    module = checkpoint_matmul(FORMATS[name](), rows=16)
+    result = run_case(module, module.cases["one_row"], executor="emulator")
+    assert result.passed, result.fault or result.expectations
+
+
 def test_other_activations_round_the_weights_once_more():
     module = checkpoint_matmul(FORMATS["gguf_q4_0"](), activation="bf16")
     assert run_case(module, module.cases["odd"]).passed
