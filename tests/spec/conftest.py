@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from vm.isa.parse import unquote
 from vm.isa.program import load
 from vm.runtime.conformance_directives import Instances
 
 SUITE = Path(__file__).parents[2] / "spec" / "conformance"
+FILES = sorted(SUITE.glob("**/*.vm"))
+
+_QUOTATION = re.compile(r'"""(?:(?!""")[\s\S])*"""')
+_TEST = re.compile(r'^test ("(?:[^"\\\n]|\\.)*")', re.M)
 
 
-@lru_cache(maxsize=1)
-def suite() -> tuple[tuple[Path, Instances], ...]:
-    """The files of the suite, read once in a process."""
-    return tuple((file, Instances(load(file))) for file in sorted(SUITE.glob("**/*.vm")))
+@cache
+def instances_of(file: Path) -> Instances:
+    """A file of the suite, read once in a process."""
+    return Instances(load(file))
+
+
+def suite() -> list[tuple[Path, Instances]]:
+    """All files of the suite."""
+    return [(file, instances_of(file)) for file in FILES]
+
+
+def names_in(file: Path) -> list[str]:
+    """The tests of a file, found without parsing it: every process collects all files, but runs
+    the tests of a few."""
+    text = _QUOTATION.sub("", file.read_text(encoding="utf-8"))
+    return [unquote(name) for name in _TEST.findall(text)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "conformance_test" in metafunc.fixturenames:
-        cases = []
-        for file, instances in suite():
-            cases += [
-                pytest.param((instances, test), id=f"{file.stem}: {test.name}")
-                for test in instances.module.tests.values()
-            ]
-        metafunc.parametrize("conformance_test", cases)
+        cases = [(file, name) for file in FILES for name in names_in(file)]
+        metafunc.parametrize(
+            "conformance_test", cases, ids=[f"{file.stem}: {name}" for file, name in cases]
+        )
