@@ -65,10 +65,11 @@ Job = tuple[Path, str, dict[str, int]]
 
 
 def constants(module: Module) -> SimpleNamespace:
-    """The numbers among the constants of a module."""
+    """The numbers among the constants of a module; its layouts are made for a program."""
     environment = Environment({}, module.constants)
     origin = module.text.origin
-    found = {name: environment.lookup(name, origin) for name in module.constants}
+    plain = [name for name, item in module.constants.items() if item.kind == "const"]
+    found = {name: environment.lookup(name, origin) for name in plain}
     return SimpleNamespace(**{n: v for n, v in found.items() if isinstance(v, int)})
 
 

@@ -174,3 +174,13 @@ def test_constants_fit_by_their_numbers():
     for offset, extent, whole in itertools.product(range(-2, 5), range(1, 4), range(6)):
         inside = offset >= 0 and offset + extent <= whole
         assert facts.fits(Immediate(offset), extent, Immediate(whole)) == inside
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("u3", 1), ("i8", 1), ("f16", 2), ("f32", 4), ("i64", 8), ("u40", 1), ("u48", 2), ("i63", 1)],
+)
+def test_elements_lie_at_powers_of_two_of_bytes(name, known):
+    text = f"vm 1\nprogram p(A: global({name})[N]) grid (1) threads 32 {{ exit() }}\n"
+    kernel = parse(text)["p"].instantiate()
+    assert Facts(kernel, NONE).alignment(kernel.parameters[0]) == known

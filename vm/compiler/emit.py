@@ -227,8 +227,10 @@ class _Emitter:
             return f"vm_wrap<{tag(operand.type.dtype)}>({self.name(operand)})"
         return self.name(operand)
 
-    def words(self, operand: Value) -> str:
-        """The words of a register tensor."""
+    def words(self, operand: Value | Immediate) -> str:
+        """The words of a register tensor or of a constant."""
+        if isinstance(operand, Immediate):
+            return f"{constant(operand)}.words"
         if is_plain(operand.type):
             return f"(unsigned*)&{self.name(operand)}"
         return f"{self.name(operand)}.words"

@@ -67,9 +67,11 @@ class Facts:
         self._divisors[name] = known * number // gcd(known, number)
 
     def alignment(self, base: Value) -> int:
-        """Bytes that divide the address of a global tensor."""
-        natural = max(1, base.type.dtype.bits // 8)
-        return max(natural, self._alignments.get(base.name, 1))
+        """Bytes that divide the address of a global tensor, a power of two: those of an element as
+        far as they are one, or what the program says."""
+        bits = base.type.dtype.bits
+        natural = bits & -bits if bits % 8 == 0 else 8
+        return max(natural // 8, self._alignments.get(base.name, 1))
 
     def define(self, instruction: Instruction) -> None:
         for value in instruction.results:
