@@ -1,12 +1,24 @@
-"""Which schedules of `programs.gemm` fit a device."""
+"""Which schedules of `programs.gemm` fit a device, and how long each should take.
+
+The model knows bytes, instructions, rounds of blocks and stages; it picks a schedule where nobody
+has tuned:
+
+    python -m programs.gemm_schedules --weight u3 --offset 4 --size 1,8192,8192
+
+Its constants are fitted to measured times by `python -m benchmarks.gemm_model`.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from programs.gemm import Schedule, group_of, stage_bytes
+from programs.gemm import DEPTHS, LANES, Schedule, group_of, stage_bytes
 from programs.quantized_matmul import Form
+from vm.compiler.casts import best_distance, ordered, plan
+from vm.isa.dtypes import dtype
 
 
 @dataclass(frozen=True)
@@ -14,16 +26,65 @@ class Device:
     """What a schedule needs to know of a GPU.
 
     `shared_bytes` is what all blocks on a multiprocessor share, of which each block loses
-    `reserved_bytes`.
+    `reserved_bytes`; the rest of `cache_bytes` is left to the L1 cache. `clock` is in cycles and
+    `bandwidth` in bytes of memory read, both in a microsecond.
     """
 
     multiprocessors: int
     shared_bytes: int
+    cache_bytes: int
+    clock: float
+    bandwidth: float
+    registers: int = 1 << 16
+    threads: int = 2048
     reserved_bytes: int = 1024
     has_bulk_copies: bool = True
 
 
-H100 = Device(132, 228 * 1024)
+H100 = Device(132, 228 << 10, 256 << 10, 1755.0, 3.17e6)
+"""SXM5 with HBM3; the bandwidth is what benchmarks/ceilings.py measures."""
+
+SCHEDULERS = 4
+"""Instructions that a multiprocessor issues in a cycle."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The constants of the model: what cannot be read off a data sheet. Times are in us."""
+
+    weight: float
+    """Issue slots for a weight beside its cast: its load, its share of the products and scales."""
+    copy: float
+    """Time of a multiprocessor for the copy of one stage, however short."""
+    empty: float
+    """How much of a place that the last round leaves empty costs as if it were full: blocks of a
+    grid sit where the one before left room, not evenly."""
+    reuse: float
+    """Steps of all warps that L1 must hold for half of the activations to be found there."""
+    latency: float
+    """Time that a warp waits for the activations of 128 weights of 8 rows, where L1 misses."""
+    exposed: float
+    """Time that it waits more for activations that were not asked for ahead: those of the second
+    tile of a step and on."""
+    refill: float
+    """The share of the time for weights that is lost with 1 stage; with 2, a fourth of it."""
+    block: float
+    """Time for a block to begin and end."""
+    sums: float
+    """The share of it that 512 sums more of each warp add."""
+    uneven: float
+    """Time for a block to add up sums that its threads do not share evenly."""
+    burst: float
+    """How much of the time in which all rings of a multiprocessor are filled is added to a call:
+    activations queue behind it."""
+    sharpness: float
+    """The exponent of the norm that joins the times: at 1 their sum, at infinity the largest."""
+
+
+COSTS = Costs(
+    weight=1.27, copy=0.0201, empty=0.746, reuse=2.63, latency=1.19, exposed=0.435, refill=0.0363,
+    block=2.49, sums=0.241, uneven=0.457, burst=0.228, sharpness=2.41,
+)  # fmt: skip
 
 OCCUPANCIES = ((8, 2), (8, 3), (8, 4), (12, 2), (12, 3), (16, 1), (16, 2))
 """Warps of a block and blocks on a multiprocessor: 16 to 32 warps hide what they wait for."""
@@ -32,15 +93,25 @@ LEAST_STAGE = 2048
 
 
 def fitting(form: Form, m: int, n: int, k: int, device: Device) -> Iterator[Schedule]:
+    """The schedules that fit a device: its shared memory, and its registers as far as is known
+    before compiling."""
+    for schedule in fitting_shared_memory(form, m, n, k, device):
+        if least_registers(form, schedule) <= registers_allowed(schedule, device):
+            yield schedule
+
+
+def fitting_shared_memory(
+    form: Form, m: int, n: int, k: int, device: Device
+) -> Iterator[Schedule]:
     """The schedules whose stages fit the shared memory of a device, and that leave no warp without
-    a share of K."""
+    a share of K, unless K is too short for the fewest warps."""
     columns = 8 if m <= 8 else 16
     tiles = -(-k // group_of(form))
     for rows in (16, 32, 64):
         if rows > max(16, n):
             continue
         for warps, resident in OCCUPANCIES:
-            if tiles < warps:
+            if tiles < warps and warps > OCCUPANCIES[0][0]:
                 continue
             one = Schedule(rows, columns, warps, resident=resident)
             span = max(1, LEAST_STAGE // stage_bytes(form, one))
@@ -54,3 +125,142 @@ def fitting(form: Form, m: int, n: int, k: int, device: Device) -> Iterator[Sche
                 for depth in ((64, 128) if columns == 8 else (32, 64)) if stages >= least else ():
                     yield Schedule(rows, columns, warps, stages, span, depth, resident,
                                    device.has_bulk_copies)  # fmt: skip
+
+
+def registers_allowed(schedule: Schedule, device: Device) -> int:
+    """The registers that a thread may have so that as many blocks are resident as asked for."""
+    threads = schedule.warps * LANES * schedule.resident
+    return min(255, device.registers // threads // 8 * 8)
+
+
+def least_registers(form: Form, schedule: Schedule) -> float:
+    """The registers below which a thread spills, about: most hold sums, those that are scaled and
+    those that are not yet, and the larger a tile is the fewer of its operands at once."""
+    sums = schedule.rows * schedule.columns / LANES * (2 if form.group else 1)
+    return 14 * math.sqrt(sums) + (4 if schedule.columns > 8 else 0)
+
+
+def registers(form: Form, schedule: Schedule) -> float:
+    """The registers that a thread takes where it may have as many as it likes: loads of the steps
+    of a stage are moved up."""
+    ahead = 35 * min(2, schedule.span - 1)
+    return least_registers(form, schedule) * 16 / 14 + ahead
+
+
+def shared_bytes(form: Form, schedule: Schedule) -> int:
+    """Bytes of shared memory of a block: rings with their barriers, and the sums of its warps."""
+    ring = schedule.stages * (stage_bytes(form, schedule) + 8)
+    return schedule.warps * (ring + schedule.rows * schedule.columns * 4)
+
+
+def places(form: Form, schedule: Schedule, device: Device) -> int:
+    """Blocks that a multiprocessor holds at once, of this grid and of the next."""
+    threads = schedule.warps * LANES
+    taken = min(registers_allowed(schedule, device), registers(form, schedule))
+    return min(
+        device.shared_bytes // (shared_bytes(form, schedule) + device.reserved_bytes),
+        device.registers // (math.ceil(taken / 8) * 8 * threads),
+        device.threads // threads,
+    )
+
+
+@lru_cache(maxsize=256)
+def cast_cost(form: Form) -> float:
+    """Instructions that make a weight out of its code, those of its zero point included."""
+    if form.entries:
+        return LOOKUP
+    source, target = dtype(form.weight), dtype(form.activation)
+    run = 32
+    slots = ordered(run, best_distance(source, target, run))
+    found = plan(source, target, slots, run, form.offset)
+    cost = SLOW_CAST if found is None else found.cost / run
+    return cost + (0.5 if form.zero_point else 0.0)
+
+
+LOOKUP = 3.0
+"""Instructions to read an entry of a table: its address, the load, half of a merge."""
+SLOW_CAST = 12.0
+"""Instructions of a cast that no rule of `vm.compiler.casts` is suited for."""
+
+
+def predicted_us(
+    form: Form, m: int, n: int, k: int, schedule: Schedule, device: Device, costs: Costs = COSTS
+) -> float:
+    """Microseconds of a call among others like it, with weights that no cache holds.
+
+    Four times run beside each other: reading weights from memory, issuing instructions, copying
+    stages, and what a warp waits for. All but the first are those of the busiest multiprocessor,
+    which works through rounds of as many blocks as it holds.
+    """
+    rows, columns, warps = schedule.rows, schedule.columns, schedule.warps
+    step = group_of(form)
+    blocks = -(-n // rows) * -(-m // columns)
+    stages = -(-k // (step * schedule.span))
+    share = -(-stages // warps)
+    stage = stage_bytes(form, schedule)
+    held = places(form, schedule, device)
+    full = blocks / (device.multiprocessors * held)
+    rounds = full + costs.empty * (math.ceil(full) - full)
+    worked = rounds * held  # blocks, one after the other
+
+    memory = (blocks * stages * stage + 2 * m * (n + k)) / device.bandwidth
+    weights = stages * schedule.span * rows * step / LANES
+    issue = worked * weights * (cast_cost(form) + costs.weight) / (SCHEDULERS * device.clock)
+    copies = worked * stages * costs.copy
+
+    taken = min(device.shared_bytes, held * (shared_bytes(form, schedule) + device.reserved_bytes))
+    present = min(m, columns)
+    of_all_warps = warps * present * step * schedule.span * 2
+    missed = costs.reuse / (costs.reuse + (device.cache_bytes - taken) / of_all_warps)
+
+    tile = min(step, schedule.depth)
+    of_a_step = costs.latency * columns / 8 * tile / 128 + costs.exposed * (step // tile - 1)
+    waits = share * schedule.span * missed * of_a_step
+    begins_and_ends = costs.block * (1 + costs.sums * rows * columns / 512)
+    if not is_shared_evenly(schedule):
+        begins_and_ends += costs.uneven
+    waiting = rounds * (waits + begins_and_ends)
+
+    ring = held * warps * min(schedule.stages, share) * stage
+    burst = costs.burst * ring * device.multiprocessors / device.bandwidth
+    idle = costs.refill * memory / schedule.stages**2
+    p = costs.sharpness
+    return burst + idle + sum(t**p for t in (memory, issue, copies, waiting)) ** (1 / p)
+
+
+def is_shared_evenly(schedule: Schedule) -> bool:
+    """Whether each thread adds up as many sums of a block."""
+    sums, threads = schedule.rows * schedule.columns, schedule.warps * LANES
+    return sums % threads == 0 or threads % sums == 0
+
+
+def best(
+    form: Form, m: int, n: int, k: int, device: Device, count: int | None = None,
+    costs: Costs = COSTS,
+) -> list[Schedule]:
+    """The fitting schedules, the one that should be fastest first, `count` of them if given.
+
+    Of those that differ in nothing but depth, or a residence that is exceeded anyway, there is one:
+    the model is too coarse to tell them apart, and the few that are measured should differ.
+    """
+    found: dict[Schedule, tuple[float, Schedule]] = {}
+    for schedule in fitting(form, m, n, k, device):
+        free = registers(form, schedule) <= registers_allowed(schedule, device)
+        held = places(form, schedule, device) if free else schedule.resident
+        us = predicted_us(form, m, n, k, schedule, device, costs)
+        kind = replace(schedule, resident=held, depth=DEPTHS[0])
+        if kind not in found or us < found[kind][0]:
+            found[kind] = us, schedule
+    by_time = sorted(found.values(), key=lambda each: each[0])
+    return [schedule for _, schedule in by_time[:count]]
+
+
+def choose(form: Form, m: int, n: int, k: int, device: Device) -> Schedule:
+    """The schedule that the model takes for the fastest.
+
+    Raises `ValueError` where none fits the device.
+    """
+    found = best(form, m, n, k, device, 1)
+    if not found:
+        raise ValueError(f"no schedule of {form} for {m}x{n}x{k} fits the device")
+    return found[0]

@@ -45,8 +45,9 @@ EXECUTORS = {
 @dataclass(frozen=True)
 class Executor:
     """How kernels run somewhere: `run(kernel, arguments, output=...)`, whose warps have that many
-    lanes."""
+    lanes; `name` is what is shown."""
 
+    name: str
     run: Callable[..., Any]
     warp_width: int = 32
 
@@ -65,10 +66,11 @@ def find_executor(name: str) -> Executor:
     place, function = EXECUTORS[first].split(":")
     run = getattr(import_module(place), function)
     if not colon:
-        return Executor(run)
+        return Executor(name, run)
     from vm.compiler.pipeline import target
 
-    return Executor(partial(run, target_name=target_name), target(target_name).warp_width)
+    width = target(target_name).warp_width
+    return Executor(name, partial(run, target_name=target_name), width)
 
 BOUNDS = {
     function.__name__: function
@@ -124,21 +126,24 @@ def run_case(
     module: Module,
     case: syntax.Case,
     *,
-    executor: str = "reference",
+    executor: str | Executor = "reference",
     settings: Mapping[str, Any] | None = None,
     inputs: Mapping[str, RandomInput | FileInput] | None = None,
     output: Callable[[str], None] = print,
 ) -> CaseResult:
     """Runs a case; a fault of it or of a program is in the result and not raised.
 
-    `settings` override constants and sizes by name, those that are neither are refused (E0803);
-    `inputs` stand in place of the case's own; `output` takes what programs print.
+    `executor` is one or the name of one (see `find_executor`). `settings` override constants and
+    sizes by name, those that are neither are refused (E0803); `inputs` stand in place of the case's
+    own; `output` takes what programs print.
     """
-    result = CaseResult(case.name, executor)
+    name = executor if isinstance(executor, str) else executor.name
+    result = CaseResult(case.name, name)
     started = time.perf_counter()
     try:
+        where = find_executor(executor) if isinstance(executor, str) else executor
         with deep_walk(case.origin):
-            _Run(module, case, result, settings or {}, inputs or {}, executor, output).walk()
+            _Run(module, case, result, settings or {}, inputs or {}, where, output).walk()
     except VmError as error:
         result.fault = error
     except MemoryError:
@@ -148,6 +153,15 @@ def run_case(
         )  # fmt: skip
     result.seconds = time.perf_counter() - started
     return result
+
+
+def sizes_of_case(
+    module: Module, case: syntax.Case, settings: Mapping[str, Any]
+) -> dict[str, int]:
+    """The sizes of a case with these settings; raises as `run_case` has it in its result."""
+    result = CaseResult(case.name, "")
+    _Run(module, case, result, settings, {}, None, print).find_sizes()
+    return result.sizes
 
 
 def check_case(module: Module, case: syntax.Case) -> VmError | None:
@@ -171,7 +185,7 @@ class _Run:
         result: CaseResult,
         settings: Mapping[str, Any],
         inputs: Mapping[str, RandomInput | FileInput],
-        executor: str | None,
+        executor: Executor | None,
         output: Callable[[str], None],
     ):
         self.module = with_settings(module, settings)
@@ -186,7 +200,7 @@ class _Run:
         self.inputs = self._open_inputs(inputs)
 
     def walk(self) -> None:
-        self._sizes()
+        self.find_sizes()
         expects = 0
         for statement in self.case.body.statements:
             match statement:
@@ -235,7 +249,7 @@ class _Run:
             for name, source in given.items()
         }
 
-    def _sizes(self) -> None:
+    def find_sizes(self) -> None:
         """The case's sizes: from the shapes of input files, from settings, or as written."""
         declared = {keyword.name: keyword for keyword in self.case.sizes}
         unknown = [n for n in self.settings if n not in declared and n not in self.module.constants]
@@ -440,7 +454,7 @@ class _Run:
         check_facts(header, {**sizes, **scalars}, node.origin)
         if program.definition.kind == "reference":
             return (self._reference(program, arguments, sizes),)
-        executor = find_executor(self.executor) if self.executor is not None else None
+        executor = self.executor
         kernel = program.instantiate(warp_width=executor.warp_width if executor else 32)
         results = {
             name: self._poisoned(header, name, sizes, node)
@@ -453,7 +467,7 @@ class _Run:
         report = executor.run(kernel, {**values, **results}, output=self.output)
         self.result.calls.append(
             Call(
-                program.name, self.executor,
+                program.name, executor.name,
                 tuple(_shown(n, values[n]) for n in header.inputs),
                 tuple(_shown(n, results[n]) for n in header.outputs),
                 report.blocks, report.seconds,

@@ -1,0 +1,229 @@
+"""Fits the model of programs/gemm_schedules.py to measured times, and says how well it chooses.
+
+    python -m benchmarks.gemm_model                            regret of the model as committed
+    python -m benchmarks.gemm_model --times FILE               replaces the times by those of FILE
+    python -m benchmarks.gemm_model --compile u4,u1            replaces the registers of schedules
+    python -m benchmarks.gemm_model --fit                      prints constants for the model
+
+FILE has a JSON object a line, as the peer vm_gemm writes it with VM_GEMM_TIMES. Compiling needs
+NVRTC and no GPU; fitting needs the committed data only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers.vm_gemm import form_of
+from benchmarks.problem import Point, WeightType
+from programs import gemm_schedules as model
+from programs.gemm import Schedule, gemm
+from programs.gemm_schedules import H100, Costs, best, predicted_us
+from programs.quantized_matmul import Form
+
+DATA = Path(__file__).parent / "results" / "h100-gemm-schedules.json"
+FIELDS = tuple(each.name for each in fields(Schedule))
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A schedule that was timed, in microseconds of a call."""
+
+    point: Point
+    schedule: Schedule
+    us: float
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What NVRTC made of a schedule: the registers of a thread, None where it spills."""
+
+    weight: str
+    schedule: Schedule
+    registers: int | None
+
+
+@dataclass(frozen=True)
+class Regret:
+    """How much slower than the fastest measured schedule the best of the model's first few is."""
+
+    point: Point
+    schedules: int
+    first: float
+    of_eight: float
+
+
+def read() -> dict[str, list[list[object]]]:
+    return json.loads(DATA.read_text())
+
+
+def write(data: dict[str, list[list[object]]]) -> None:
+    """One row a line, so that a change of the data is a change of its lines."""
+    parts = []
+    for name, rows in data.items():
+        lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
+        parts.append(f' {json.dumps(name)}: [\n{lines}\n ]')
+    DATA.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+
+
+def timed() -> list[Timed]:
+    """The committed times."""
+    return [
+        Timed(Point(shape, WeightType.parse(weight), m), Schedule(*schedule), us)
+        for weight, shape, m, us, *schedule in read()["times"]
+    ]
+
+
+def compiled() -> list[Compiled]:
+    """The committed registers."""
+    return [Compiled(weight, Schedule(*schedule), registers)
+            for weight, registers, *schedule in read()["registers"]]  # fmt: skip
+
+
+def by_point(rows: Iterable[Timed]) -> dict[Point, dict[Schedule, float]]:
+    found: dict[Point, dict[Schedule, float]] = {}
+    for row in rows:
+        found.setdefault(row.point, {})[row.schedule] = row.us
+    return found
+
+
+def regrets(rows: Iterable[Timed], costs: Costs = model.COSTS) -> list[Regret]:
+    """For each point what taking the model's first choice costs, or the best of its first eight.
+
+    Schedules that were not measured are left out of the model's list, as if they did not compile.
+    """
+    found = []
+    for point, times in by_point(rows).items():
+        sizes = point.m, point.n, point.k
+        ranked = [s for s in best(form_of(point), *sizes, H100, costs=costs) if s in times]
+        least = min(times.values())
+        first, eight = times[ranked[0]], min(times[s] for s in ranked[:8])
+        found.append(Regret(point, len(times), first / least - 1, eight / least - 1))
+    return found
+
+
+def fit(rows: Sequence[Timed], start: Costs, turns: int = 25) -> Costs:
+    """The constants with the least squares of log(predicted / measured), by the method of
+    Levenberg and Marquardt on their logarithms.
+
+    What matters is the order of the fast schedules of a point. So one counts the less the further
+    it is from the fastest, what is common to a point counts MEAN of what it is, and an outlier
+    counts linearly.
+    """
+    names = [each.name for each in fields(Costs)]
+    times = by_point(rows)
+    place = {point: index for index, point in enumerate(times)}
+    at = np.array([place[r.point] for r in rows])
+    above = np.array([r.us / min(times[r.point].values()) - 1 for r in rows])
+    near = np.exp(-above / NEAR) + 0.02
+    weight_of_point = np.bincount(at, weights=near)
+
+    def residuals(logs: np.ndarray) -> np.ndarray:
+        costs = Costs(**dict(zip(names, np.exp(logs).tolist(), strict=True)))
+        errors = np.array([
+            np.log(predicted_us(form_of(r.point), r.point.m, r.point.n, r.point.k, r.schedule,
+                                H100, costs) / r.us)
+            for r in rows
+        ])  # fmt: skip
+        common = np.bincount(at, weights=near * errors) / weight_of_point
+        return errors - (1 - MEAN) * common[at]
+
+    def loss(errors: np.ndarray) -> float:
+        return float((near * (np.sqrt(1 + (errors / OUTLIER) ** 2) - 1)).sum())
+
+    logs = np.log([getattr(start, name) for name in names])
+    now, damping = residuals(logs), 1e-2
+    for _ in range(turns):
+        steps = np.eye(len(names)) * 1e-4
+        jacobian = np.stack([(residuals(logs + step) - now) / 1e-4 for step in steps], axis=1)
+        weights = near / np.sqrt(1 + (now / OUTLIER) ** 2)
+        square = jacobian.T @ (weights[:, None] * jacobian)
+        gradient = jacobian.T @ (weights * now)
+        while damping < 1e6:
+            change = np.linalg.solve(square + damping * np.diag(np.diag(square) + 1e-9), gradient)
+            tried = residuals(logs - np.clip(change, -1, 1))
+            if loss(tried) < loss(now):
+                logs, now, damping = logs - np.clip(change, -1, 1), tried, damping / 3
+                break
+            damping *= 4
+        else:
+            break
+    return Costs(**dict(zip(names, np.exp(logs).tolist(), strict=True)))
+
+
+NEAR = 0.1
+"""At this share above the fastest a schedule counts 1/e."""
+MEAN = 0.3
+OUTLIER = 0.05
+"""Where the loss goes over from square to linear."""
+
+
+def compile_all(weights: Sequence[str]) -> list[list[object]]:
+    """Registers of every schedule that could fit 8192 x 8192 with 8 and 16 rows of A. Schedules
+    with more than 2 stages, or that allow as many registers, are the same to the compiler."""
+    jobs = {}
+    for weight in weights:
+        for m in (8, 16):
+            form = form_of(Point("8192x8192", WeightType.parse(weight), m))
+            for schedule in model.fitting_shared_memory(form, m, 8192, 8192, H100):
+                allowed = model.registers_allowed(schedule, H100)
+                same = replace(schedule, stages=min(2, schedule.stages), resident=1)
+                jobs.setdefault((weight, same, allowed), (weight, form, schedule))
+    with ProcessPoolExecutor() as pool:
+        return list(pool.map(_compile, jobs.values()))
+
+
+def _compile(job: tuple[str, Form, Schedule]) -> list[object]:
+    from vm.errors import VmError
+    from vm.runtime.compiled import cubin_of
+
+    weight, form, schedule = job
+    try:
+        entry = cubin_of(gemm(form, schedule)["gemm"].instantiate(), "sm_90a", "aligned")
+    except VmError as error:
+        if error.code != "E0904":
+            raise
+        return [weight, None, *asdict(schedule).values()]
+    return [weight, entry.metadata["registers"], *asdict(schedule).values()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--times", type=Path, metavar="FILE")
+    parser.add_argument("--compile", metavar="WEIGHTS")
+    parser.add_argument("--fit", action="store_true")
+    given = parser.parse_args()
+    if given.times:
+        rows = [json.loads(line) for line in given.times.read_text().splitlines()]
+        times = [[r["weight"], r["shape"], r["m"], r["us"], *(r[f] for f in FIELDS)] for r in rows]
+        write({**read(), "times": times})
+    if given.compile:
+        write({**read(), "registers": compile_all(given.compile.split(","))})
+    rows = timed()
+    costs = fit(rows, model.COSTS) if given.fit else model.COSTS
+    if given.fit:
+        print(costs)
+    report(regrets(rows, costs), print)
+
+
+def report(found: Sequence[Regret], output: Callable[[str], None]) -> None:
+    for each in found:
+        p = each.point
+        output(f"{p.weight.name} {p.shape:<10} M={p.m:<3} {each.schedules:>3} schedules: "
+               f"first +{each.first:.1%}, best of eight +{each.of_eight:.1%}")  # fmt: skip
+    for name in ("first", "of_eight"):
+        values = [getattr(each, name) for each in found]
+        output(f"{name}: mean +{statistics.mean(values):.1%}, worst +{max(values):.1%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Which schedules of the decode GEMM fit a device, and what the model says of them."""
+
+from dataclasses import replace
+
+import pytest
+
+from programs.gemm import Schedule, gemm
+from programs.gemm_schedules import (
+    H100,
+    best,
+    cast_cost,
+    choose,
+    fitting,
+    places,
+    predicted_us,
+    shared_bytes,
+)
+from programs.quantized_matmul import FORMATS, Form
+from vm.compiler.pipeline import compile_source, target
+
+FORM = Form("u4", 128, offset=8)
+
+
+def test_shared_memory_of_a_block_is_what_the_compiler_plans():
+    schedule = Schedule(32, 8, 8, stages=3, span=2)
+    made = compile_source(gemm(FORM, schedule)["gemm"].instantiate(), target("sm_90a"))
+    spare = made.manifest.shared_bytes - shared_bytes(FORM, schedule)
+    assert 0 <= spare < 128  # what aligns its parts
+
+
+@pytest.mark.parametrize("m, n, k", [(1, 8192, 8192), (16, 3584, 14336), (3, 17, 1152)])
+def test_as_many_blocks_fit_as_are_to_be_resident_and_all_warps_have_work(m, n, k):
+    found = list(fitting(FORM, m, n, k, H100))
+    assert found
+    for schedule in found:
+        assert places(FORM, schedule, H100) >= schedule.resident
+        assert -(-k // (128 * schedule.span)) >= schedule.warps
+        assert schedule.columns >= min(m, 16)
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_every_format_has_a_schedule_for_the_largest_and_the_smallest_sizes(name):
+    form = FORMATS[name]
+    for m, n, k in ((1, 57344, 8192), (16, 1, form.group or 1)):
+        assert choose(form, m, n, k, H100) in set(fitting(form, m, n, k, H100))
+
+
+def test_a_device_without_shared_memory_has_none():
+    with pytest.raises(ValueError, match="no schedule"):
+        choose(FORM, 1, 8192, 8192, replace(H100, shared_bytes=8 << 10))
+
+
+def test_a_device_without_bulk_copies_gets_schedules_of_copies_that_run_ahead():
+    found = list(fitting(FORM, 1, 8192, 8192, replace(H100, has_bulk_copies=False)))
+    assert found and all(not each.bulk and each.stages >= 2 for each in found)
+
+
+def test_no_call_is_faster_than_reading_its_weights_and_more_of_anything_takes_longer():
+    schedule = choose(FORM, 1, 8192, 8192, H100)
+
+    def us(form=FORM, m=1, n=8192, k=8192, device=H100):
+        return predicted_us(form, m, n, k, schedule, device)
+
+    assert us() > 8192 * 8192 * (4 + 16 / 128) / 8 / H100.bandwidth
+    assert us(n=16384) > us() and us(k=16384) > us() and us(m=8) > us() and us(m=9) > 1.5 * us()
+    assert us(Form("u5", 128, offset=16)) > us()
+    assert us(device=replace(H100, bandwidth=H100.bandwidth / 2)) > 1.5 * us()
+
+
+def test_a_cast_costs_what_its_generator_says_and_a_zero_point_half_an_instruction():
+    assert cast_cost(FORM) == 1.0
+    assert cast_cost(Form("u4", 128, zero_point=True)) == 1.5
+    assert cast_cost(Form("u2", 128)) < cast_cost(Form("f6e3m2", 128)) < cast_cost(Form("f8e4m3"))
+
+
+def test_the_best_differ_in_more_than_depth_and_come_in_the_order_of_their_times():
+    found = best(FORM, 8, 8192, 8192, H100, 8)
+    assert len({replace(each, depth=128) for each in found}) == len(found) == 8
+    times = [predicted_us(FORM, 8, 8192, 8192, each, H100) for each in found]
+    assert times == sorted(times)
+    assert found[0] == choose(FORM, 8, 8192, 8192, H100)
+    assert best(FORM, 8, 8192, 8192, H100)[:8] == found
