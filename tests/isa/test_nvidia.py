@@ -136,3 +136,13 @@ def test_what_the_hardware_does_not_have_is_refused(call, code):
     with pytest.raises(VmError) as raised:
         run(body, "A: global(f32)[32]", {"A": Tensor.from_values("f32", np.zeros(32))})
     assert raised.value.code == code
+
+
+# --- elect ---
+def test_one_lane_of_each_warp_is_elected():
+    """PTX ISA, elect.sync: one lane of the warp, whichever it is."""
+    # Tests rule Exec/nv.elect.
+    blank = Tensor.from_values("i32", np.zeros(96, np.int32))
+    body = "  store(C, cast(nv.elect(), i32))"
+    found = run(body, "C: out(global(i32))[96]", {"C": blank}, threads=96)["C"]
+    assert found.reshape(3, 32).sum(axis=1).tolist() == [1, 1, 1]

@@ -174,7 +174,7 @@ WITHOUT_RESULT = (
 
 
 def lines() -> Iterator[str]:
-    for kind in INSTRUCTIONS.values():
+    for _, kind in sorted(INSTRUCTIONS.items()):
         if issubclass(kind, control.Control) or kind.opcode in ("and", "or", "not"):
             continue
         machine = "." in kind.opcode
