@@ -127,6 +127,9 @@ BODIES: dict[str, str] = {
     "nv.sync_warp": "  nv.sync_warp()",
     "nv.elect": "  one = nv.elect()",
     "nv.copy_async": f"{PER_THREAD}  nv.copy_async(lane * 16, A, at * 4, bytes=16)",
+    "nv.stmatrix": "  y = fill(1.0, f16, [256], spatial(32).local(8))\n"
+    "  s = shared_alloc(f16, [256], address=0)\n"
+    "  nv.stmatrix(thread_index() * 16, y, count=4, transposed=true)",
     "nv.ldmatrix": "  y = undefined(f16, [256], spatial(32).local(8))\n"
     "  print(nv.ldmatrix(y, thread_index() * 16, count=4, transposed=true))",
     "nv.mma": "  a = fill(1.0, f16, [16, 16], layout=mma_m16n8k16.a)\n"

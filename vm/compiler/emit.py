@@ -788,6 +788,15 @@ def _load_matrix(e: _Emitter, i: nvidia.LoadMatrix) -> Iterator[str]:
     )
 
 
+@emits(nvidia.StoreMatrix)
+def _store_matrix(e: _Emitter, i: nvidia.StoreMatrix) -> Iterator[str]:
+    transposed = "true" if i.transposed else "false"
+    yield (
+        f"vm_stmatrix<{i.count}, {transposed}>({_plus(e, i.address, i.plus)}, "
+        f"{e.words(i.x)} + {i.at});"
+    )
+
+
 @emits(gpu.MatrixMultiply)
 def _matrix_multiply(e: _Emitter, i: gpu.MatrixMultiply) -> Iterator[str]:
     if i.result is not i.c:

@@ -27,8 +27,11 @@ INSTRUCTIONS = MachineInstructions(
 
 
 def _target(name: str, capability: int, shared_kilobytes: int) -> Target:
+    fragments = tuple(
+        row for row in MMA_ROWS if int(row.capability.removeprefix("sm_")) <= capability
+    )
     return Target(name, "nvidia", "nv.", INSTRUCTIONS, capability, WARP, shared_kilobytes * 1024,
-                  "nvidia", 255, MMA_ROWS, NVIDIA)  # fmt: skip
+                  "nvidia", 255, fragments, NVIDIA)  # fmt: skip
 
 
 # Shared memory per block: CUDA C Programming Guide, table of technical specifications.
