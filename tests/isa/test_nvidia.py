@@ -76,6 +76,21 @@ def test_stmatrix_puts_each_lanes_pairs_into_rows(count, transposed):
             assert block[lane // 4, first : first + 2].tolist() == pair.tolist()
 
 
+@pytest.mark.parametrize("op", ["any", "all"])
+def test_every_lane_knows_what_its_warp_voted(op):
+    """PTX ISA, vote: any, all of the predicates of the lanes of a warp."""
+    body = f'  store(C, nv.vote(load(A, layout=spatial(96)), op="{op}"))'
+    held = np.ones(96, bool) if op == "all" else np.zeros(96, bool)
+    held[40] = not held[40]
+    held[64:] = [lane % 2 == 0 for lane in range(32)]
+    parameters = "A: global(bool)[96], C: out(global(bool))[96]"
+    got = run(body, parameters, {"A": Tensor.from_values("bool", held), "C": None}, threads=96)["C"]
+    decide = any if op == "any" else all
+    for warp in range(3):
+        lanes = slice(32 * warp, 32 * warp + 32)
+        assert got[lanes].tolist() == [decide(held[lanes].tolist())] * 32
+
+
 # --- mma ---
 MMA = [
     (name, kinds)

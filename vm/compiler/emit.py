@@ -829,6 +829,11 @@ def _shuffle(e: _Emitter, i: gpu.ShuffleXor) -> Iterator[str]:
     yield from _into_register(e, i, "vm_shuffle_xor", f"{e.register(i.x)}, {i.mask}")
 
 
+@emits(gpu.Vote)
+def _vote(e: _Emitter, i: gpu.Vote) -> Iterator[str]:
+    yield from _into_register(e, i, f"vm_vote_{i.op}", e.register(i.x))
+
+
 def _operation(e: _Emitter, i: Any) -> str:
     return f"vm_atomic_{i.op}, {tag(i.x.type.dtype)}"
 

@@ -157,6 +157,13 @@ class ShuffleXor(gpu.ShuffleXor, opcode="nv.shuffle_xor"):
     """
 
 
+class Vote(gpu.Vote, opcode="nv.vote"):
+    """Whether any lane of the warp, or all, hold true, slot by slot (vote.sync).
+
+    What comes out keeps the layout of x only if x is a file; that is all it takes.
+    """
+
+
 class LoadGlobalBits(gpu.LoadGlobalBits, opcode="nv.load_global_bits"):
     """Loads one element per thread that begins at any bit of global memory."""
 

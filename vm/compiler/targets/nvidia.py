@@ -23,6 +23,7 @@ INSTRUCTIONS = MachineInstructions(
     nvidia.LoadShared, nvidia.StoreShared, nvidia.LoadSharedBits, nvidia.StoreSharedBits,
     nvidia_atomics.AtomicGlobal, nvidia_atomics.ReduceGlobal, nvidia_atomics.AtomicShared,
     nvidia_atomics.ReduceShared, nvidia.MatrixMultiply, nvidia.ShuffleXor,
+    nvidia.Vote,
 )  # fmt: skip
 
 

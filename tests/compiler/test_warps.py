@@ -1,8 +1,9 @@
-"""Fragments through shared memory: stmatrix and ldmatrix on sm_90, the same text on the emulator."""
+"""What warps do together: matrices to shared memory, and votes."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.compiler import translation
 from vm.compiler import pipeline
@@ -50,3 +51,29 @@ def test_fragments_are_stored_by_matrices(tmp_path):
     text = sass.disassemble(cubin_of(kernel, "sm_90a", ALIGNED, Cache(tmp_path)).payload)
     assert sass.instruction_counts(text, r"STSM\.16\.M88\.4").total()
     assert sass.instruction_counts(text, r"STSM\.16\.MT88\.4").total()
+
+
+VOTE = """vm 1
+program p(A: global(f32)[8, 256], C: out(global(bool))[8, 2]) grid (1) threads 128 {
+  x = load(A, layout=spatial(2, 1) * local(4, 1) * spatial(1, 64) * local(1, 4))
+  store(C[:, 0 +: 1], reduce(x > 0.0, 1, op="any"))
+  store(C[:, 1 +: 1], reduce(x > -3.0, 1, op="all"))
+}
+"""
+
+
+@pytest.mark.parametrize(("target", "width"), [("sm_80", 32), ("gfx942", 64)])
+def test_whole_warps_vote(target, width):
+    kernel = parse(VOTE)["p"].instantiate(warp_width=width)
+    lowered = pipeline.lower(kernel, pipeline.target(target), ALIGNED).kernel
+    opcodes = [i.opcode.partition(".")[2] for i in control.walk(lowered.body)]
+    assert "vote" in opcodes and "shuffle_xor" not in opcodes
+    a = np.random.default_rng(2).normal(size=(8, 256)).astype("f4")
+    given = {"A": a - 2.0, "C": np.zeros((8, 2), bool)}
+    expected = np.stack([(a > 2).any(axis=1), (a > -1).all(axis=1)], axis=1)
+    assert expected.any() and not expected.all()
+    for got in (
+        reference.run(lowered, dict(given)),
+        run_on_emulator(kernel, dict(given), target_name=target),
+    ):
+        assert np.array_equal(got.outputs["C"].values(), expected)
