@@ -75,6 +75,24 @@ TAKEN = [
 ]  # fmt: skip
 
 
+MATRIX = "s = shared_alloc(f16, [16, 16], layout=shared(16, 16))\n  "
+
+
+@pytest.mark.parametrize(
+    ("layout", "target", "taken"),
+    [
+        ("spatial(8, 4).local(2, 4)", "sm_90a", "store_shared_vectors"),
+        ("local(2, 2).spatial(8, 4).local(1, 2)", "sm_90a", "store_matrices"),
+        ("local(2, 2).spatial(8, 4).local(1, 2)", "sm_80", "store_shared_vectors"),
+        ("local(2, 2).column_spatial(4, 8).local(2, 1)", "sm_90a", "store_matrices"),
+    ],
+)
+def test_matrices_are_stored_where_there_is_an_instruction(layout, target, taken):
+    body = f"{MATRIX}x = load(H[0 +: 16, 0 +: 16], layout={layout})\n  store(s, x)"
+    found = choices(body, NONE, target)
+    assert [choice.rule for choice in found if choice.opcode == "store"] == [taken]
+
+
 @pytest.mark.parametrize(("rule", "body", "variant"), TAKEN, ids=[rule for rule, _, _ in TAKEN])
 def test_a_rule_is_taken(rule, body, variant):
     assert rule in [choice.rule for choice in choices(body, variant)]
@@ -118,6 +136,8 @@ def test_a_rule_refuses_and_says_why(rule, reason, body):
     [
         ("full = mbarrier_alloc([1]); mbarrier_wait(full[0], 0)",
          "made_by_threads: it needs a capability of 90"),
+        ("print(dot(fill(1.0, f8e4m3, [16, 32]), fill(1.0, f8e4m3, [32, 8]), "
+         "fill(0.0, f32, [16, 8])))", "for f8e4m3, f8e4m3, f32"),
     ],
 )  # fmt: skip
 def test_what_no_rule_does_is_an_error_with_all_reasons(body, note):

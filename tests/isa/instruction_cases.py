@@ -127,6 +127,9 @@ BODIES: dict[str, str] = {
     "nv.sync_warp": "  nv.sync_warp()",
     "nv.elect": "  one = nv.elect()",
     "nv.copy_async": f"{PER_THREAD}  nv.copy_async(lane * 16, A, at * 4, bytes=16)",
+    "nv.stmatrix": "  y = fill(1.0, f16, [256], spatial(32).local(8))\n"
+    "  s = shared_alloc(f16, [256], address=0)\n"
+    "  nv.stmatrix(thread_index() * 16, y, count=4, transposed=true)",
     "nv.ldmatrix": "  y = undefined(f16, [256], spatial(32).local(8))\n"
     "  print(nv.ldmatrix(y, thread_index() * 16, count=4, transposed=true))",
     "nv.mma": "  a = fill(1.0, f16, [16, 16], layout=mma_m16n8k16.a)\n"
@@ -136,6 +139,7 @@ BODIES: dict[str, str] = {
     "[0, 1]))",
     "nv.dequantize": "  y = fill(3, u4, [64], layout=spatial(32).local(2))\n"
     "  print(nv.dequantize(y, f16, [1, 0], spatial(32).local(2), offset=8))",
+    "nv.vote": "  print(nv.vote(thread_index() < n, op=\"all\"))",
     "nv.shuffle_xor": "  print(nv.shuffle_xor(thread_index(), 16))",
     "nv.load_global_bits": f"{PER_THREAD}  y = undefined(u4, [32], spatial(32))\n"
     "  z = nv.load_global_bits(y, A, at); print(cast(z, i32))",
@@ -153,7 +157,7 @@ BODIES: dict[str, str] = {
 
 # What other families have too is written as for NVIDIA GPUs, but for the matrix product.
 _SHARED = (
-    "load_global", "store_global", "load_shared", "store_shared", "shuffle_xor",
+    "load_global", "store_global", "load_shared", "store_shared", "shuffle_xor", "vote",
     "load_global_bits", "store_global_bits", "load_shared_bits", "store_shared_bits",
     "atomic_global", "reduce_global", "atomic_shared", "reduce_shared",
 )  # fmt: skip

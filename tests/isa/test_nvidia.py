@@ -49,6 +49,48 @@ def test_ldmatrix_gives_each_lane_its_pairs(count, transposed):
             assert got[lane, matrix].tolist() == block[lane // 4, first : first + 2].tolist()
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_stmatrix_puts_each_lanes_pairs_into_rows(count, transposed):
+    """PTX ISA, stmatrix: elements 2 (l % 4) and the next of row l / 4 of each matrix come from
+    lane l, rows and columns exchanged where transposed; lane 8 i + r names row r of matrix i."""
+    body = (
+        f"  x = load(A, layout=spatial(32, 1).local(1, {2 * count}))\n"
+        "  s = shared_alloc(f16, [32, 8], address=0)\n"
+        "  lane = thread_index()\n"
+        f"  nv.stmatrix(lane * 16, x, count={count}, transposed={str(transposed).lower()})\n"
+        "  synchronize()\n"
+        f"  y = nv.load_shared(undefined(f16, [{64 * count}], spatial(32).local({2 * count})), "
+        f"lane * {4 * count}, bytes={4 * count})\n"
+        "  store(C, y)"
+    )
+    held = np.arange(64 * count, dtype=np.float16).reshape(32, 2 * count)
+    parameters = f"A: global(f16)[32, {2 * count}], C: out(global(f16))[{64 * count}]"
+    values = {"A": Tensor.from_values("f16", held), "C": None}
+    got = run(body, parameters, values)["C"].reshape(count, 8, 8)
+    for matrix in range(count):
+        block = got[matrix].T if transposed else got[matrix]
+        for lane in range(32):
+            first = 2 * (lane % 4)
+            pair = held[lane, 2 * matrix : 2 * matrix + 2]
+            assert block[lane // 4, first : first + 2].tolist() == pair.tolist()
+
+
+@pytest.mark.parametrize("op", ["any", "all"])
+def test_every_lane_knows_what_its_warp_voted(op):
+    """PTX ISA, vote: any, all of the predicates of the lanes of a warp."""
+    body = f'  store(C, nv.vote(load(A, layout=spatial(96)), op="{op}"))'
+    held = np.ones(96, bool) if op == "all" else np.zeros(96, bool)
+    held[40] = not held[40]
+    held[64:] = [lane % 2 == 0 for lane in range(32)]
+    parameters = "A: global(bool)[96], C: out(global(bool))[96]"
+    got = run(body, parameters, {"A": Tensor.from_values("bool", held), "C": None}, threads=96)["C"]
+    decide = any if op == "any" else all
+    for warp in range(3):
+        lanes = slice(32 * warp, 32 * warp + 32)
+        assert got[lanes].tolist() == [decide(held[lanes].tolist())] * 32
+
+
 # --- mma ---
 MMA = [
     (name, kinds)
@@ -124,6 +166,7 @@ def test_predicates_keep_threads_out_of_memory():
         ("nv.load_global(x, A, at, bytes=8)", "E0305"),
         ("nv.load_global(x, A, lane)", "E0304"),
         ("nv.ldmatrix(x, lane, count=4)", "E0305"),
+        ("nv.ldmatrix(x, lane, count=3)", "E0305"),
         ("nv.shuffle_xor(x, 32)", "E0209"),
         ("nv.shuffle_xor(x, 0)", "E0209"),
     ],

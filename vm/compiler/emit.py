@@ -790,6 +790,15 @@ def _load_matrix(e: _Emitter, i: nvidia.LoadMatrix) -> Iterator[str]:
     )
 
 
+@emits(nvidia.StoreMatrix)
+def _store_matrix(e: _Emitter, i: nvidia.StoreMatrix) -> Iterator[str]:
+    transposed = "true" if i.transposed else "false"
+    yield (
+        f"vm_stmatrix<{i.count}, {transposed}>({_plus(e, i.address, i.plus)}, "
+        f"{e.words(i.x)} + {i.at});"
+    )
+
+
 @emits(gpu.MatrixMultiply)
 def _matrix_multiply(e: _Emitter, i: gpu.MatrixMultiply) -> Iterator[str]:
     if i.result is not i.c:
@@ -820,6 +829,11 @@ def _word_range(e: _Emitter, operand: Value, at: tuple[int, ...]) -> tuple[str, 
 @emits(gpu.ShuffleXor)
 def _shuffle(e: _Emitter, i: gpu.ShuffleXor) -> Iterator[str]:
     yield from _into_register(e, i, "vm_shuffle_xor", f"{e.register(i.x)}, {i.mask}")
+
+
+@emits(gpu.Vote)
+def _vote(e: _Emitter, i: gpu.Vote) -> Iterator[str]:
+    yield from _into_register(e, i, f"vm_vote_{i.op}", e.register(i.x))
 
 
 def _operation(e: _Emitter, i: Any) -> str:

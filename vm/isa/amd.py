@@ -46,6 +46,13 @@ class ShuffleXor(gpu.ShuffleXor, opcode="amd.shuffle_xor"):
     """
 
 
+class Vote(gpu.Vote, opcode="amd.vote"):
+    """Whether any lane of the warp, or all, hold true, slot by slot (v_cmp).
+
+    What comes out keeps the layout of x only if x is a file; that is all it takes.
+    """
+
+
 class LoadGlobalBits(gpu.LoadGlobalBits, opcode="amd.load_global_bits"):
     """Loads one element per thread that begins at any bit of global memory."""
 

@@ -214,6 +214,28 @@ class ShuffleXor(Instruction):
         return result.reshape(self.x.type.shape)
 
 
+class Vote(Instruction):
+    """What the lanes of a warp have in common."""
+
+    x = Operand("register")
+    op = Attribute("string", "any", ("any", "all"))
+
+    def check(self) -> Type:
+        require_layout(self, "x")
+        if self.x.type.dtype.kind != "bool":
+            raise self.refuse("E0205", "lanes vote on truth values", "x", f"this is {self.x.type}",
+                              fix="compare them: x > 0")  # fmt: skip
+        return self.x.type
+
+    def run(self, machine: Any) -> np.ndarray:
+        layout, width = self.x.type.layout, self.scope.warp_width
+        held = machine.value(self.x).reshape(-1)[layout.flat()].reshape(-1, width, layout.slots)
+        found = held.any(axis=1) if self.op == "any" else held.all(axis=1)
+        result = np.zeros(layout.size, np.bool_)
+        result[layout.flat().reshape(-1)] = np.repeat(found, width, axis=0).reshape(-1)
+        return result.reshape(self.x.type.shape)
+
+
 class _BitAccess(Instruction):
     """What accesses of one element that fills no bytes share."""
 

@@ -80,13 +80,7 @@ class LoadMatrix(Instruction, opcode="nv.ldmatrix"):
     plus = Attribute("integer", 0)
 
     def check(self) -> Type:
-        require_layout(self, "x")
-        require_per_thread(self, "address", ("i32",))
-        if self.count not in (1, 2, 4) or self.at + self.count > words_of(self.x.type):
-            raise self.refuse(
-                "E0305", f"{self.count} matrices into words from {self.at} of "
-                f"{words_of(self.x.type)}", "at", "outside", fix="1, 2 or 4 matrices",
-            )  # fmt: skip
+        _check_matrices(self)
         return self.x.type
 
     def run(self, machine: Any) -> np.ndarray:
@@ -106,6 +100,48 @@ class LoadMatrix(Instruction, opcode="nv.ldmatrix"):
         return from_words(held, self.x.type)
 
 
+class StoreMatrix(Instruction, opcode="nv.stmatrix"):
+    """Stores `count` (1, 2 or 4) matrices of 8 rows of 16 bytes to shared memory, per warp: the
+    reverse of nv.ldmatrix, with the same addresses and the same words in the same lanes."""
+
+    pure = False
+    address = Operand("register")
+    x = Operand("register")
+    at = Attribute("integer", 0)
+    count = Attribute("integer", 4)
+    transposed = Attribute("boolean", False)
+    plus = Attribute("integer", 0)
+
+    def check(self) -> None:
+        _check_matrices(self)
+
+    def run(self, machine: Any) -> None:
+        threads = self.scope.threads
+        lanes = np.arange(threads) % 32
+        address = machine.value(self.address).astype(np.int64) + self.plus
+        held = to_words(machine.value(self.x), self.x.type)[:, self.at : self.at + self.count]
+        words = np.ascontiguousarray(held.reshape(-1, 32, self.count).transpose(0, 2, 1))
+        matrices = words.view(np.uint16).reshape(-1, self.count, 8, 8)
+        if self.transposed:
+            matrices = matrices.transpose(0, 1, 3, 2)
+        rows = np.zeros((threads // 32, 32, 16), np.uint8)
+        bytes_ = np.ascontiguousarray(matrices).view(np.uint8)
+        rows[:, : 8 * self.count] = bytes_.reshape(-1, 8 * self.count, 16)
+        machine.store_bytes(None, address, rows.reshape(threads, 16), lanes < 8 * self.count, self)
+
+
+def _check_matrices(instruction: LoadMatrix | StoreMatrix) -> None:
+    """Refuses addresses that are not one i32 in each thread, and words that are not there."""
+    require_layout(instruction, "x")
+    require_per_thread(instruction, "address", ("i32",))
+    count, at, words = instruction.count, instruction.at, words_of(instruction.x.type)
+    if count not in (1, 2, 4) or at + count > words:
+        raise instruction.refuse(
+            "E0305", f"{count} matrices in words from {at} of {words}", "at", "outside",
+            fix="1, 2 or 4 matrices",
+        )  # fmt: skip
+
+
 class MatrixMultiply(gpu.MatrixMultiply, opcode="nv.mma"):
     """One matrix product of each warp with its matrix unit (mma.sync): c + a * b.
 
@@ -116,6 +152,13 @@ class MatrixMultiply(gpu.MatrixMultiply, opcode="nv.mma"):
 
 class ShuffleXor(gpu.ShuffleXor, opcode="nv.shuffle_xor"):
     """The tensor as lane `lane ^ mask` of the same warp holds it, slot by slot (shfl.sync.bfly).
+
+    What comes out keeps the layout of x only if x is a file; that is all it takes.
+    """
+
+
+class Vote(gpu.Vote, opcode="nv.vote"):
+    """Whether any lane of the warp, or all, hold true, slot by slot (vote.sync).
 
     What comes out keeps the layout of x only if x is a file; that is all it takes.
     """

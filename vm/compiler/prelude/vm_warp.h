@@ -6,6 +6,7 @@
 //   vm_shuffle_down(target, source, delta)  the value of lane + delta, likewise
 //   vm_ballot(condition)                  bit l is the condition of lane l (64-bit)
 //   vm_any(condition), vm_all(condition)
+//   vm_vote_any(target, source), vm_vote_all(target, source)   of every element of a register of vm_bool
 //   vm_warp_uniform(value)                a value that all lanes have, so that the compiler knows
 #pragma once
 
@@ -106,6 +107,19 @@ VM_FUNCTION unsigned long long vm_ballot(bool condition VM_PLACE) {
 
 VM_FUNCTION bool vm_any(bool condition VM_PLACE) { return vm_ballot(condition VM_AT) != 0; }
 VM_FUNCTION bool vm_all(bool condition VM_PLACE) { return vm_ballot(!condition VM_AT) == 0; }
+
+#define VM_VOTE(name)                                                                          \
+  template <int N>                                                                             \
+  VM_FUNCTION void vm_vote_##name(vm_register<vm_bool, N>& target,                             \
+                                  const vm_register<vm_bool, N>& source VM_PLACE) {            \
+    vm_register<vm_bool, N> result = vm_zero<vm_bool, N>();                                    \
+    VM_UNROLL for (int k = 0; k < N; k++)                                                      \
+      vm_set_code(result, k, vm_##name(vm_get_code(source, k) != 0 VM_AT) ? 1u : 0u);          \
+    target = result;                                                                           \
+  }
+VM_VOTE(any)
+VM_VOTE(all)
+#undef VM_VOTE
 
 #define VM_SHUFFLE(name)                                                                       \
   template <class T, int N>                                                                    \

@@ -23,6 +23,7 @@ INSTRUCTIONS = MachineInstructions(
     amd.LoadGlobal, amd.StoreGlobal, amd.LoadGlobalBits, amd.StoreGlobalBits, amd.LoadShared,
     amd.StoreShared, amd.LoadSharedBits, amd.StoreSharedBits, amd.AtomicGlobal, amd.ReduceGlobal,
     amd.AtomicShared, amd.ReduceShared, amd.MatrixMultiply, amd.ShuffleXor,
+    amd.Vote,
 )  # fmt: skip
 
 

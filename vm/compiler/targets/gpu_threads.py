@@ -25,22 +25,26 @@ _COMBINE = {"sum": Add, "max": Maximum, "min": Minimum, "any": Or, "all": And}
 
 @rule(Reduce)
 def reduce_slots_then_lanes_then_warps(s: Selection, i: Reduce) -> Value:
-    """Slots in each thread, then lanes by shuffles, then warps through shared memory."""
+    """Slots in each thread, then lanes by shuffles, or by a vote of all lanes, then warps through
+    shared memory."""
     x = s.operand(i.x)
     layout, result = x.type.layout, s.result_type(i.result)
     combine, threads = _COMBINE[i.op], layout.threads
     kept = layout.reduce(i.axis, keepdims=True)
     partial = _reduce_slots(s, x, kept, i.axis, combine)
-    outside = []
-    for divisor, size in _reduced_digits(layout, i.axis, s.target.warp_width):
-        if s.target.warp_width % (divisor * size) == 0:
-            mask = divisor
-            while mask < divisor * size:
-                other = s.emit(s.machine.shuffle_xor, x=partial, mask=mask)
-                partial = s.emit(combine, x=partial, y=other)
-                mask *= 2
-        else:
-            outside.append((divisor, size))
+    width = s.target.warp_width
+    digits = _reduced_digits(layout, i.axis, width)
+    inside = [(divisor, size) for divisor, size in digits if width % (divisor * size) == 0]
+    outside = [digit for digit in digits if digit not in inside]
+    if i.op in ("any", "all") and prod(size for _, size in inside) == width:
+        partial = s.emit(s.machine.vote, x=partial, op=i.op)
+        inside = []
+    for divisor, size in inside:
+        mask = divisor
+        while mask < divisor * size:
+            other = s.emit(s.machine.shuffle_xor, x=partial, mask=mask)
+            partial = s.emit(combine, x=partial, y=other)
+            mask *= 2
     if outside:
         partial = _reduce_through_memory(s, partial, outside, combine, threads)
     slots = tuple(range(kept.slots))

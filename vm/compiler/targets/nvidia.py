@@ -23,12 +23,16 @@ INSTRUCTIONS = MachineInstructions(
     nvidia.LoadShared, nvidia.StoreShared, nvidia.LoadSharedBits, nvidia.StoreSharedBits,
     nvidia_atomics.AtomicGlobal, nvidia_atomics.ReduceGlobal, nvidia_atomics.AtomicShared,
     nvidia_atomics.ReduceShared, nvidia.MatrixMultiply, nvidia.ShuffleXor,
+    nvidia.Vote,
 )  # fmt: skip
 
 
 def _target(name: str, capability: int, shared_kilobytes: int) -> Target:
+    fragments = tuple(
+        row for row in MMA_ROWS if int(row.capability.removeprefix("sm_")) <= capability
+    )
     return Target(name, "nvidia", "nv.", INSTRUCTIONS, capability, WARP, shared_kilobytes * 1024,
-                  "nvidia", 255, MMA_ROWS, NVIDIA)  # fmt: skip
+                  "nvidia", 255, fragments, NVIDIA)  # fmt: skip
 
 
 # Shared memory per block: CUDA C Programming Guide, table of technical specifications.

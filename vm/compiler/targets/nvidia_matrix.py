@@ -1,4 +1,4 @@
-"""Matrix fragments from shared memory on NVIDIA GPUs: ldmatrix."""
+"""Matrix fragments from and to shared memory on NVIDIA GPUs: ldmatrix and stmatrix."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vm.compiler.selection import Selection
 from vm.compiler.targets.nvidia_rules import NVIDIA, WARP
 from vm.isa import nvidia
 from vm.isa.elementwise import BitAnd, Divide
-from vm.isa.memory import Load
-from vm.isa.types import INDEX, Immediate, Value
+from vm.isa.memory import Load, Store
+from vm.isa.types import INDEX, Immediate, RegisterType, Value
 from vm.layouts import RegisterLayout
 
 rule = NVIDIA.rule
@@ -34,6 +34,25 @@ def load_matrices(s: Selection, i: Load) -> Value:
         s.emit(nvidia.LoadMatrix, into=variable, x=variable, address=address, at=at, count=count,
                transposed=transposed, plus=plus)  # fmt: skip
     return variable
+
+
+@rule(Store, rank=0, capability=90)
+def store_matrices(s: Selection, i: Store) -> None:
+    """stmatrix: four 8 x 8 matrices of 16-bit elements at once, transposed where it helps."""
+    if i.target.base.type.space != "shared":
+        raise Refused("the tile is in global memory")
+    value, kind = s.operand(i.value), i.target.dtype
+    if not isinstance(value, Value) or not isinstance(value.type, RegisterType):
+        raise Refused("one number is stored")
+    layout = value.type.layout
+    if layout.replication > 1:
+        raise Refused("several threads hold the same elements")
+    access = SharedAccess(s, s.operand(i.target), layout)
+    transposed, rows = _matrices(access, layout, kind.bits)
+    count = next(n for n in (4, 2, 1) if rows.words % n == 0)
+    for at, (address, plus) in rows.addresses(s, count):
+        s.emit(nvidia.StoreMatrix, address=address, x=value, at=at, count=count,
+               transposed=transposed, plus=plus)  # fmt: skip
 
 
 class _Rows:

@@ -27,6 +27,7 @@ class MachineInstructions:
     reduce_shared: type[gpu_atomics.ReduceShared]
     matrix_multiply: type[gpu.MatrixMultiply]
     shuffle_xor: type[gpu.ShuffleXor]
+    vote: type[gpu.Vote]
 
 
 @dataclass(frozen=True)
