@@ -47,9 +47,9 @@ POINTS = "8192x8192:u4:1,16,4096"
 PEERS = "vm,torch_f16"
 
 SIZES: dict[str, tuple[str, Callable[[SimpleNamespace], dict[str, int]]]] = {
-    "gemm_w4a16": ("one_row", lambda c: {
+    "gemm_w4a16": ("main", lambda c: {
         "M": 1, "N": c.ROWS + 1, "K": c.STEP * (c.WARPS * c.STAGES + 1)}),
-    "gemm_w4a16_sm80": ("one_row", lambda c: {
+    "gemm_w4a16_sm80": ("main", lambda c: {
         "M": 1, "N": c.ROWS + 1, "K": c.STEP * (c.WARPS * c.STAGES + 1)}),
     "layer_norm": ("main", lambda c: {"M": 1, "N": 2 * c.COLUMNS + 1}),
     "matmul_f16": ("main", lambda c: {"M": 1, "N": c.BN + 1, "K": c.STAGES * c.BK + 1}),

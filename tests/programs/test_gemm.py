@@ -39,7 +39,7 @@ SCHEDULES = {
 
 def passes(form: Form, schedule: Schedule, executor: str, sizes: dict | None = None) -> None:
     module = gemm(form, schedule)
-    for case in module.cases.values() if sizes is None else [module.cases["one_row"]]:
+    for case in module.cases.values() if sizes is None else [module.cases["main"]]:
         result = run_case(module, case, executor=executor, settings=sizes)
         assert result.fault is None, result.fault
         assert result.passed, (case.name, result.expectations)
