@@ -413,8 +413,8 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
         given = [part for part in (S, Z) if part is not None]
         packed, held = (given, []) if form.group else ([], given)
         C = gemm(A, pack(W, *packed), *held, *more, N=N)
-        # A sum of products for each group, of groups for each warp, and of warps. What is taken from
-        # the products is such a sum too: rounded once more when it is added, and twice as a factor.
+        # A sum of products for each group, of groups for each warp, and of warps. What is taken
+        # from products is such a sum too, rounded once more as a factor and twice when added.
         terms = K + (K // GROUP if form.group else 1) + WARPS + 1 + (3 if outside else 0)
         b.expect(C, product(A, W, *given, *more), bound=b.dot_error(
             ACTIVATION, f32, terms, operand_roundings=1 if rounded else None,

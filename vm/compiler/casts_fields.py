@@ -64,7 +64,7 @@ def view_of(bits: int, pair: Pair, place: int) -> View | None:
     return Halves(low // 8, high // 8, low % 8)
 
 
-def _cost(view: View, made: set[View]) -> int:
+def _cost(view: View, made: Set[View]) -> int:
     """Steps that a view takes where others are made already."""
     if view in made:
         return 0
@@ -88,19 +88,25 @@ def _choose_places(bits: int, pairs: Sequence[Pair], classes: Sequence[int]) -> 
     made: set[View] = set()
     chosen: dict[int, int] = {}
     while len(chosen) < len(options):
-        pending = [one for one in options if one not in chosen]
-
-        def rank(choice: tuple[int, int], pending: list[int] = pending) -> tuple[int, ...]:
-            views = options[choice[0]][choice[1]]
-            after = made | views
-            served = sum(any(v <= after for v in options[one].values()) for one in pending)
-            return sum(_cost(view, made) for view in views), -served, *choice
-
-        one, place = min(((one, place) for one in pending for place in options[one]), key=rank)
+        pending = {one: options[one] for one in options if one not in chosen}
+        _, one, place = min(
+            (_rank(views, made, pending), one, place)
+            for one, places in pending.items()
+            for place, views in places.items()
+        )
         chosen[one] = place
         made |= options[one][place]
         made |= {Halves(v.low, v.high, 0) for v in options[one][place] if isinstance(v, Halves)}
     return [chosen[one] for one in range(len(chosen))]
+
+
+def _rank(
+    views: Set[View], made: set[View], pending: dict[int, dict[int, frozenset[View]]]
+) -> tuple[int, int]:
+    """New steps for some views, and less how many pending classes need no further ones then."""
+    after = made | views
+    served = sum(any(v <= after for v in places.values()) for places in pending.values())
+    return sum(_cost(view, made) for view in views), -served
 
 
 @dataclass(frozen=True)
@@ -165,6 +171,7 @@ def plan(source: DType, slots: tuple[int, ...], places: tuple[int, ...], held: i
         pairs = [(a % size, b % size) for a, b in zip(slots[:size:2], slots[1:size:2], strict=True)]
     w = Writer(words)
     views = _Views(w)
+    views.prepare(source.bits, list(zip(pairs, places, strict=False)))
     results = [views.fields(source.bits, *each) for each in zip(pairs, places, strict=False)]
     return Plan(Choice("fields_as_they_lie", w.done(results)), groups)
 
@@ -179,6 +186,15 @@ class _Views:
         self.held: dict[int, list[int | None]] = {
             word: list(range(4 * word, 4 * word + 4)) for word in range(w.words)
         }
+
+    def prepare(self, bits: int, placed: list[tuple[Pair, int]]) -> None:
+        """Gathers the bytes of all views that two words of the source hold: others are made of
+        these."""
+        for pair, place in placed:
+            view = view_of(bits, pair, place)
+            wanted = view.bytes(self.w.words) if isinstance(view, Halves) else []
+            if wanted and len({byte // 4 for byte in wanted if byte is not None}) <= 2:
+                self._gathered(wanted)
 
     def fields(self, bits: int, pair: Pair, place: int) -> int:
         """The word with the fields of a pair at `place` of its halves and nothing else."""

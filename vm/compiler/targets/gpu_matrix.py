@@ -25,10 +25,8 @@ def multiply_with_matrix_units(s: Selection, i: Dot) -> Value:
     result = s.result_type(i.result)
     found = dot_layout_of(a, b, result, i)
     name = fragment_name(s, found.fragment, (a.type.dtype, b.type.dtype, result.dtype))
-    places = [
-        (words_of_slots(x, a.type.dtype.bits), words_of_slots(y, b.type.dtype.bits), words_of_slots(z, result.dtype.bits))
-        for x, y, z in found.steps()
-    ]
+    widths = (a.type.dtype.bits, b.type.dtype.bits, result.dtype.bits)
+    places = [tuple(map(words_of_slots, slots, widths)) for slots in found.steps()]
     variable = s.target_variable(i, (a, b))
     if c is None:
         s.emit(Fill, into=variable, value=Immediate(0), dtype=result.dtype, shape=result.shape,
