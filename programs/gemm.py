@@ -47,8 +47,9 @@ class Schedule:
     along K, and a warp has `stages` of them in flight; of a group at most `depth` is in registers
     at once. `resident` blocks sit on a multiprocessor
     at once, of this grid and of the next. `bulk` fills stages by one copy of the copy engine each
-    (sm_90a and later), else every thread copies its part. Raises `ValueError` for what fits no
-    fragment.
+    (sm_90a and later), else every thread copies its part. `offset_outside` multiplies codes as they
+    are and takes the offset or the zero points from the products, times the sums of activations
+    (unsigned weights and f16 activations). Raises `ValueError` for what fits no fragment.
     """
 
     rows: int = 64
@@ -59,10 +60,11 @@ class Schedule:
     depth: int = 128
     resident: int = 2
     bulk: bool = True
+    offset_outside: bool = True
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if getattr(self, each.name) < (0 if each.name == "bulk" else 1):
+            if each.type != "bool" and getattr(self, each.name) < 1:
                 raise ValueError(f"{each.name} is at least 1")
         if self.rows % 16 or self.columns % 8:
             raise ValueError("rows are a multiple of 16, columns of 8: a fragment has so many")
@@ -137,8 +139,17 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     # A thread's share of a row is one run along K, in the order in which it is best cast.
     dots = b.layout(b.dot_layout(ROWS, COLUMNS, BK, ACTIVATION, 1, k_run=BK // 16))
     run = BK // 4 if min(group_of(form), schedule.depth) > 16 else 2
+    # Codes are multiplied as they are where what is taken from all of a row leaves the product.
+    shifted = bool(form.offset or form.zero_point)
+    as_fields = dtype(form.weight).kind == "unsigned" and form.activation == "f16"
+    as_fields = as_fields and (schedule.offset_outside or not shifted)
+    outside = as_fields and shifted
     codes = b.layout(
-        dots.a if form.entries else dots.a / b.local(1, run) * b.cast_order(WEIGHT, ACTIVATION, run)
+        dots.a
+        if form.entries
+        else b.product_order(dots.a, WEIGHT)
+        if as_fields
+        else dots.a / b.local(1, run) * b.cast_order(WEIGHT, ACTIVATION, run)
     )
     bytes = b.layout(b.packed(codes, WEIGHT))
     # Rows j * 8 + r, j in order, are those of the lanes r * 4 to r * 4 + 3.
@@ -251,6 +262,8 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             if form.entries:
                 return b.lookup(q, table)
             numbers = q if form.weight == form.activation else b.cast(q, ACTIVATION)
+            if outside:
+                return numbers
             if form.offset:
                 numbers = numbers - float(form.offset)
             return numbers - zero if form.zero_point else numbers
@@ -271,19 +284,25 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             if not form.entries:
                 b.grid_wait()
             sum = b.var(b.register(f32)[ROWS, COLUMNS], b.fill(0.0))
-            column_zero = None
+            # Zero points are taken from weights, or times sums of activations from products.
+            taken_from = f32 if outside else ACTIVATION
+            column_zero = taken = None
             if form.group is None and form.zero_point:
-                column_zero = b.cast(b.load(Z[n * ROWS : +ROWS, 0:+1]), ACTIVATION)
+                column_zero = b.cast(b.load(Z[n * ROWS : +ROWS, 0:+1]), taken_from)
+            if outside:
+                less = b.fill(-float(form.offset or 1), dtype=ACTIVATION, shape=[16, BK])
+                if form.group is None:
+                    taken = b.var(b.register(f32)[16, COLUMNS], b.fill(0.0))
 
             def activations(g, tile):
                 at = plus((first + g) * tiles, tile) * BK
                 return b.load(A[m * COLUMNS : +COLUMNS, at : +BK], layout=dots.b.transpose())
 
-            def product(x, slot, tile, zero, before):
+            def product(x, slot, tile, zero, *before):
                 """The product of a tile, added to what was before."""
                 held = b.load(ring[w, slot, times(tile, TILE) : +TILE], layout=bytes)
                 q = b.view(held, WEIGHT, layout=codes)
-                return b.dot(values(q, zero), b.transpose(x), before)
+                return b.dot(values(q, zero), b.transpose(x), *before)
 
             def of_step(at, count, kind, j):
                 """A number for each row, `count` bytes of all, behind the weights of a stage."""
@@ -291,24 +310,35 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                               layout=bytes_of_rows(count // 8))  # fmt: skip
                 return b.view(held, kind, layout=by_row)
 
+            def for_rows(x):
+                """16 equal rows as all rows of a tile."""
+                tall = b.broadcast(b.reshape(x, [1, 16, COLUMNS]), [ROWS // 16, 16, COLUMNS])
+                return b.reshape(tall, [ROWS, COLUMNS])
+
             def step(x, g, slot, j):
                 """Adds the products of a step, scaled; `x` is for its first tile."""
                 zero = column_zero
                 if form.group and form.zero_point:
-                    zero = of_rows(of_step(zeros_at, ROWS, ZERO, j), ACTIVATION)
-                tile = times(j, parts)
-                if form.group is None:
-                    acc = sum
-                else:
-                    acc = b.var(b.register(f32)[ROWS, COLUMNS], b.fill(0.0))
-                acc.assign(product(x, slot, tile, zero, acc))
-                if parts > 1:
-                    for part in b.range(1, parts, unroll="full"):
-                        next = plus(tile, part)
-                        acc.assign(product(activations(g, next), slot, next, zero, acc))
+                    zero = of_rows(of_step(zeros_at, ROWS, ZERO, j), taken_from)
+                acc, removed = (), ()  # what was before, if anything
+                for part in range(parts):
+                    tile = plus(times(j, parts), part)
+                    x = activations(g, tile) if part else x
+                    if form.group:
+                        acc = (product(x, slot, tile, zero, *acc),)
+                    else:
+                        sum.assign(product(x, slot, tile, zero, sum))
+                    if outside and form.group:
+                        removed = (b.dot(less, b.transpose(x), *removed),)
+                    elif outside:
+                        taken.assign(b.dot(less, b.transpose(x), taken))
                 if form.group:
                     scale = of_rows(of_step(scales_at, scale_bytes, SCALE, j), f32)
-                    sum.assign(b.fma(acc, scale, sum))
+                    if outside and form.zero_point:
+                        sum.assign(b.fma(for_rows(*removed), zero * scale, sum))
+                    elif outside:
+                        acc = (acc[0] + for_rows(*removed),)
+                    sum.assign(b.fma(*acc, scale, sum))
 
             for g in b.range(share):
                 slot = g % STAGES
@@ -330,6 +360,9 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                     b.synchronize()  # all lanes have read the stage
                     with b.if_(g + STAGES < share):
                         fill(w, slot, first + g + STAGES)
+            if outside and not form.group:
+                more = for_rows(taken)
+                sum.assign(sum + (more * column_zero if form.zero_point else more))
             b.store(part[w], sum)
         b.synchronize()
         total = b.reduce(b.load(part, layout=shares), axis=0, keep=False)
@@ -384,8 +417,9 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
         given = [part for part in (S, Z) if part is not None]
         packed, held = (given, []) if form.group else ([], given)
         C = gemm(A, pack(W, *packed), *held, *more, N=N)
-        # A sum of products for each group, of groups for each warp, and of warps.
-        terms = K + (K // GROUP if form.group else 1) + WARPS + 1
+        # A sum of products for each group, of groups for each warp, and of warps. What is taken
+        # from products is such a sum too, rounded once more as a factor and twice when added.
+        terms = K + (K // GROUP if form.group else 1) + WARPS + 1 + (3 if outside else 0)
         b.expect(C, product(A, W, *given, *more), bound=b.dot_error(
             ACTIVATION, f32, terms, operand_roundings=1 if rounded else None,
             largest_factor=LARGEST_RANDOM if rounded else None))  # fmt: skip
@@ -410,9 +444,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     add_form_arguments(parser)
     for each in fields(Schedule):
-        if each.name != "bulk":
-            parser.add_argument(f"--{each.name}", type=int, default=each.default)
-    parser.add_argument("--no-bulk", dest="bulk", action="store_false", help="no bulk copies")
+        kind = {"action": argparse.BooleanOptionalAction} if each.type == "bool" else {"type": int}
+        parser.add_argument(f"--{each.name.replace('_', '-')}", default=each.default, **kind)
     parser.add_argument("--print", action="store_true", help="print the module and run nothing")
     given = parser.parse_args(arguments)
     try:

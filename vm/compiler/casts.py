@@ -66,7 +66,8 @@ def plan(source: DType, target: DType, slots: tuple[int, ...], held: int, offset
         return None
     size = 32 // gcd(source.bits, 32)
     while size < held:
-        groups = _groups(slots, size) if held % size == 0 and len(slots) % size == 0 else None
+        whole = held % size == 0 and len(slots) % size == 0
+        groups = repeated_groups(slots, size) if whole else None
         if groups is not None:
             first = tuple(slot % size for slot in slots[:size])
             choice = choose(source, target, first, size * source.bits // 32, offset)
@@ -76,7 +77,7 @@ def plan(source: DType, target: DType, slots: tuple[int, ...], held: int, offset
     return None if choice is None else Plan(choice, (0,))
 
 
-def _groups(slots: tuple[int, ...], size: int) -> tuple[int, ...] | None:
+def repeated_groups(slots: tuple[int, ...], size: int) -> tuple[int, ...] | None:
     """The group that each `size` slots come from, in the same order in all; None where they do
     not."""
     found = []

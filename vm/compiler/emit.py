@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vm.compiler import casts
+from vm.compiler import casts, casts_fields
 from vm.compiler.rewrite import is_per_thread
 from vm.errors import InternalError, Origin, VmError, fail
 from vm.isa import (
@@ -480,6 +480,15 @@ def _dequantize(e: _Emitter, i: nvidia_packed.Dequantize) -> Iterator[str]:
         return
     slots = ", ".join(map(str, i.slots))
     yield f"vm_pick_and_cast<{i.offset}, {slots}>({target}, {e.register(i.x)});"
+
+
+@emits(nvidia_packed.Fields)
+def _fields(e: _Emitter, i: nvidia_packed.Fields) -> Iterator[str]:
+    declaration, target = e.target(i)
+    yield from declaration
+    source = i.x.type
+    found = casts_fields.plan(source.dtype, i.slots, i.at, source.layout.slots)
+    yield f"vm_dequantize<{casts.template_arguments(found)}>({target}, {e.register(i.x)});"
 
 
 @emits(lanes.SlotConstants)

@@ -32,6 +32,8 @@ class Facts:
         self.definitions: dict[Value, Instruction] = {}
         self.bounds: list[tuple[Any, Any]] = []  # (x, y): x < y holds here
         self.grid: tuple[Any, ...] = ()  # operands, once they are computed
+        # Values that are a sum of products times a power of two for each slot: the sum, the powers.
+        self.scaled: dict[Value, tuple[Value, tuple[float, ...]]] = {}
         self._divisors: dict[str, int] = {}
         self._alignments: dict[str, int] = {}
         for fact in kernel.where:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from vm.isa.conversion import convert
+from vm.isa.dtypes import dtype
 from vm.isa.instruction import Attribute, Instruction, Operand
-from vm.isa.lanes import require_layout
+from vm.isa.lanes import file_layout, require_layout
 from vm.isa.registers import given_layout
 from vm.isa.types import RegisterType, Type
 
@@ -62,3 +63,45 @@ class Dequantize(Instruction, opcode="nv.dequantize"):
             floats = floats - self.dtype.array.type(self.offset)
         result[self.layout.flat().reshape(-1)] = floats.reshape(-1)
         return result.reshape(self.layout.shape)
+
+
+F16 = dtype("f16")
+# A number in the lowest bit of an f16 is 2**-FIELD_UNITS; below FIELD_TOP bits have no gaps.
+FIELD_UNITS = F16.bias - 1 + F16.mantissa_bits
+FIELD_TOP = F16.mantissa_bits + 1
+
+
+class Fields(Instruction, opcode="nv.fields"):
+    """Slots 2 k and 2 k + 1 of the result, a file of f16, are slots `slots[2 k]` and
+    `slots[2 k + 1]` of x, times 2**(`at[k]` - 24).
+
+    An unsigned integer of few bits that lies at bit p of a half, all other bits 0, is as f16
+    exactly so much, if no bit of it is above bit 10. Logic on words does it: nothing is added.
+    """
+
+    x = Operand("register")
+    slots = Attribute("shape")
+    at = Attribute("shape")
+
+    def check(self) -> Type:
+        source = require_layout(self, "x")
+        kind = self.x.type.dtype
+        if kind.kind != "unsigned" or kind.bits > 8:
+            raise self.refuse("E0205", f"{kind.name} is no field of a half", "x", "here",
+                              fix="unsigned integers of at most 8 bits")  # fmt: skip
+        fits = len(self.slots) == 2 * len(self.at)
+        if not fits or any(not 0 <= slot < source.slots for slot in self.slots):
+            raise self.refuse("E0304", f"{len(self.slots)} slots, {len(self.at)} places for pairs",
+                              "slots", "here", fix="slots of x, and a place for two")  # fmt: skip
+        if any(not 0 <= place <= FIELD_TOP - kind.bits for place in self.at):
+            raise self.refuse(
+                "E0305", f"{kind.name} at {max(self.at)}", "at", "here",
+                fix=f"bits from 0 on that end below {FIELD_TOP}",
+            )  # fmt: skip
+        layout = file_layout(source.threads, len(self.slots))
+        return RegisterType(F16, layout.shape, layout)
+
+    def run(self, machine: Any) -> np.ndarray:
+        held = machine.value(self.x).reshape(-1)[self.x.type.layout.flat()][:, list(self.slots)]
+        units = np.repeat(np.asarray(self.at), 2) - FIELD_UNITS
+        return np.ldexp(held.astype(np.float64), units).astype(np.float16).reshape(-1)

@@ -148,6 +148,23 @@ def cast_order(source: Any, target: Any, run: Any) -> RegisterLayout:
     return local(1, run // (2 * distance)) * pairs
 
 
+def product_order(operand: Any, source: Any, axis: Any = 1) -> RegisterLayout:
+    """`product_order(dots.a, u3)`: how threads best hold an operand of `dot` that is a cast of
+    unsigned integers to f16.
+
+    The layout `operand` with each thread's elements in another order: its rows lie at different
+    bits, neighbours along `axis` (that of the sums: 1 of operand a, 0 of b) in the two halves of
+    words. Any order is right; with this one the product takes numbers of the fields as they lie
+    (vm/compiler/casts_fields.py). A packing made with it is read with it.
+    """
+    from vm.compiler.casts_fields import order
+
+    fits = isinstance(operand, RegisterLayout) and isinstance(source, DType)
+    if not fits or not isinstance(axis, int) or not 0 <= axis < operand.rank:
+        raise DTypeError("a layout, a dtype and an axis of it: product_order(dots.a, u3, axis=1)")
+    return order(operand, source, axis)
+
+
 # Functions of numbers that may stand in static expressions: sizes, grids and attributes.
 FUNCTIONS: dict[str, Callable] = {
     "ceil_div": lambda a, b: -(-a // b),
@@ -159,6 +176,7 @@ FUNCTIONS: dict[str, Callable] = {
     "bits": lambda t: t.bits,
     "codebook": codebook_type,
     "cast_order": cast_order,
+    "product_order": product_order,
 }
 
 

@@ -23,12 +23,10 @@ def multiply_with_matrix_units(s: Selection, i: Dot) -> Value:
     a, b = s.operand(i.a), s.operand(i.b)
     c = s.operand(i.c) if i.c is not None else None
     result = s.result_type(i.result)
-    found = _dot_layout(a, b, result, i)
-    name = _fragment_name(s, found.fragment, (a.type.dtype, b.type.dtype, result.dtype))
-    places = [
-        (_words(x, a.type.dtype.bits), _words(y, b.type.dtype.bits), _words(z, result.dtype.bits))
-        for x, y, z in found.steps()
-    ]
+    found = dot_layout_of(a, b, result, i)
+    name = fragment_name(s, found.fragment, (a.type.dtype, b.type.dtype, result.dtype))
+    widths = (a.type.dtype.bits, b.type.dtype.bits, result.dtype.bits)
+    places = [tuple(map(words_of_slots, slots, widths)) for slots in found.steps()]
     variable = s.target_variable(i, (a, b))
     if c is None:
         s.emit(Fill, into=variable, value=Immediate(0), dtype=result.dtype, shape=result.shape,
@@ -41,7 +39,8 @@ def multiply_with_matrix_units(s: Selection, i: Dot) -> Value:
     return variable
 
 
-def _dot_layout(a: Value, b: Value, c: RegisterType, i: Dot) -> DotLayout:
+def dot_layout_of(a: Value, b: Value, c: RegisterType, i: Dot) -> DotLayout:
+    """The layouts of a product that its operands have; refuses where they have none."""
     (m, k), n = a.type.shape, b.type.shape[1]
     have = (a.type.layout, b.type.layout, c.layout)
     for found in dot_layouts(
@@ -53,7 +52,7 @@ def _dot_layout(a: Value, b: Value, c: RegisterType, i: Dot) -> DotLayout:
     raise Refused(f"{a.type.layout} and {b.type.layout} are no operands of one fragment")
 
 
-def _fragment_name(s: Selection, fragment: Fragment, kinds: tuple[DType, DType, DType]) -> str:
+def fragment_name(s: Selection, fragment: Fragment, kinds: tuple[DType, DType, DType]) -> str:
     """The row of the table for these dtypes of a, b and c with the fragment's extents."""
     names = tuple(kind.name for kind in kinds)
     extents = (fragment.m, fragment.n, fragment.k, fragment.bits)
@@ -64,7 +63,8 @@ def _fragment_name(s: Selection, fragment: Fragment, kinds: tuple[DType, DType, 
     raise Refused(f"{s.target.name} has no {fragment.name} for {', '.join(names)}")
 
 
-def _words(slots: np.ndarray, bits: int) -> tuple[int, ...]:
+def words_of_slots(slots: np.ndarray, bits: int) -> tuple[int, ...]:
+    """The words that hold slots, whole words of neighbours."""
     per_word = 32 // bits
     groups = slots.reshape(-1, per_word)
     if (groups[:, 0] % per_word).any() or (np.diff(groups, axis=1) != 1).any():

@@ -11,6 +11,7 @@ from vm.compiler.targets import (  # noqa: F401  (importing them registers their
     nvidia_bulk,
     nvidia_casts,
     nvidia_copies,
+    nvidia_fields,
     nvidia_matrix,
 )
 from vm.compiler.targets.nvidia_rules import NVIDIA, WARP
