@@ -1,24 +1,29 @@
 """Which schedules of `programs.gemm` fit a device, and how long each should take.
 
 The model knows bytes, instructions, rounds of blocks and stages; it picks a schedule where nobody
-has tuned:
+has tuned, and the few that are worth measuring where somebody does:
 
     python -m programs.gemm_schedules --weight u3 --offset 4 --size 1,8192,8192
+    python -m programs.gemm_schedules --weight u3 --offset 4 --size 1,8192,8192 --tune
 
 Its constants are fitted to measured times by `python -m benchmarks.gemm_model`.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 
-from programs.gemm import DEPTHS, LANES, Schedule, group_of, stage_bytes
-from programs.quantized_matmul import Form
+from programs.gemm import DEPTHS, LANES, Schedule, gemm, group_of, stage_bytes
+from programs.quantized_matmul import Form, add_form_arguments, given_form
 from vm.compiler.casts import best_distance, ordered, plan
-from vm.isa.dtypes import dtype
+from vm.errors import VmError
+from vm.isa.dtypes import DTypeError, dtype
+from vm.runtime.tuning import Configuration, Work
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,9 @@ class Device:
 
 H100 = Device(132, 228 << 10, 256 << 10, 1755.0, 3.17e6)
 """SXM5 with HBM3; the bandwidth is what benchmarks/ceilings.py measures."""
+A100 = Device(108, 164 << 10, 192 << 10, 1410.0, 1.85e6, has_bulk_copies=False)
+"""SXM4 of 80 GB, from its data sheet: nine tenths of the bandwidth there. Not measured."""
+DEVICES = {"h100": H100, "a100": A100}
 
 SCHEDULERS = 4
 """Instructions that a multiprocessor issues in a cycle."""
@@ -82,8 +90,8 @@ class Costs:
 
 
 COSTS = Costs(
-    weight=1.27, copy=0.0201, empty=0.746, reuse=2.63, latency=1.19, exposed=0.435, refill=0.0363,
-    block=2.49, sums=0.241, uneven=0.457, burst=0.228, sharpness=2.41,
+    weight=1.25, copy=0.0198, empty=0.756, reuse=2.57, latency=1.21, exposed=0.444, refill=0.0361,
+    block=2.47, sums=0.234, uneven=0.457, burst=0.225, sharpness=2.37,
 )  # fmt: skip
 
 OCCUPANCIES = ((8, 2), (8, 3), (8, 4), (12, 2), (12, 3), (16, 1), (16, 2))
@@ -264,3 +272,56 @@ def choose(form: Form, m: int, n: int, k: int, device: Device) -> Schedule:
     if not found:
         raise ValueError(f"no schedule of {form} for {m}x{n}x{k} fits the device")
     return found[0]
+
+
+def configurations(form: Form, schedules: Sequence[Schedule]) -> list[Configuration]:
+    """The schedules of a form, to be tuned."""
+    return [Configuration(asdict(each), partial(gemm, form, each)) for each in schedules]
+
+
+def work(m: int, n: int, k: int) -> Work:
+    """What is tuned: the product of these sizes."""
+    return Work("one_row", {"M": m, "N": n, "K": k}, "gemm")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: shows the best schedules, or measures them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m programs.gemm_schedules", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_form_arguments(parser)
+    parser.add_argument("--size", required=True, metavar="M,N,K", type=size)
+    parser.add_argument("--device", choices=DEVICES, default="h100")
+    parser.add_argument("--count", type=int, default=8, help="how many")
+    parser.add_argument("--tune", action="store_true", help="measure them, on an NVIDIA GPU")
+    given = parser.parse_args(arguments)
+    device = DEVICES[given.device]
+    try:
+        form = given_form(given)
+        found = best(form, *given.size, device, max(1, given.count))
+        if not given.tune:
+            for schedule in found:
+                us = predicted_us(form, *given.size, schedule, device)
+                print(f"{us:9.2f} us predicted  {schedule}")
+            return 0
+        from vm.command_line.tune import report
+        from vm.runtime.stopwatch import CudaStopwatch
+        from vm.runtime.tuning import Store
+
+        return report(configurations(form, found), work(*given.size), CudaStopwatch(), Store())
+    except (VmError, DTypeError, ValueError) as error:
+        print(error if isinstance(error, VmError) else f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def size(text: str) -> tuple[int, int, int]:
+    """M, N and K on the command line; raises `ValueError` for what is none."""
+    m, n, k = (int(each) for each in text.split(","))
+    if min(m, n, k) < 1:
+        raise ValueError("sizes are at least 1")
+    return m, n, k
+
+
+if __name__ == "__main__":
+    sys.exit(main())

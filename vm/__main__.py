@@ -24,6 +24,7 @@ COMMANDS = {
     "explain": "what an error means and how to repair it",
     "layout": "show what a layout expression stands for",
     "test": "run conformance tests and count what passed",
+    "tune": "measure a program with other constants and keep the times",
     "doctor": "what this machine can run, and what is missing",
 }
 

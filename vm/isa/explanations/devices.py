@@ -154,4 +154,11 @@ EXPLANATIONS = (
         "vm.compile(m['vector_add'], target='gfx942')",
         "Run it on `emulator:gfx942`, or take the code object to a launcher of your own.",
     ),
+    _launch(
+        "E0850", "no configuration can be used",
+        "Each configuration that was to be tuned does not fit the device, does not compile, or "
+        "gives other results than its case expects. The notes have the reason for each.",
+        "fastest(tune(configurations, work, stopwatch, store))",
+        "Try others: smaller tiles, fewer stages, more threads for the same tile.",
+    ),
 )  # fmt: skip
