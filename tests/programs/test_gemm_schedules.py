@@ -10,13 +10,19 @@ from programs.gemm_schedules import (
     best,
     cast_cost,
     choose,
+    configurations,
     fitting,
+    main,
     places,
     predicted_us,
     shared_bytes,
+    work,
 )
 from programs.quantized_matmul import FORMATS, Form
 from vm.compiler.pipeline import compile_source, target
+from vm.runtime import reference
+from vm.runtime.stopwatch import Measurement
+from vm.runtime.tuning import Store, tune
 
 FORM = Form("u4", 128, offset=8)
 
@@ -80,3 +86,33 @@ def test_the_best_differ_in_more_than_depth_and_come_in_the_order_of_their_times
     assert times == sorted(times)
     assert found[0] == choose(FORM, 8, 8192, 8192, H100)
     assert best(FORM, 8, 8192, 8192, H100)[:8] == found
+
+
+def test_the_command_shows_the_best_and_says_what_is_wrong(capsys):
+    assert main(["--weight", "u4", "--offset", "8", "--size", "1,8192,8192", "--count", "3"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[-1] for line in shown] == [
+        str(each) for each in best(FORM, 1, 8192, 8192, H100, 3)
+    ]
+    assert main(["--weight", "u9", "--size", "1,64,128"]) == 1
+    assert capsys.readouterr().err.startswith("error: u9")
+
+
+def test_schedules_are_tuned_on_the_case_of_one_row_with_the_sizes_that_are_asked_for(tmp_path):
+    """On a stopwatch that knows nothing of time: the kernel and its arguments reach it."""
+    seen = []
+
+    class Watch:
+        device_name, versions = "none", {}
+
+        def run(self, kernel, arguments, *, output):
+            return reference.run(kernel, arguments, output=output)
+
+        def measure(self, kernel, arguments):
+            seen.append((kernel.name, arguments["A"].shape, arguments["C"].shape))
+            return Measurement(1.0, 1.0, 1.0, 16)
+
+    found = best(FORM, 2, 16, 1024, H100, 1)
+    outcomes = tune(configurations(FORM, found), work(2, 16, 1024), Watch(), Store(tmp_path))
+    assert seen == [("gemm", (2, 1024), (2, 16))]
+    assert outcomes[0][1].measurement.us == 1.0
