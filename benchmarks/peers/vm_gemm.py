@@ -1,4 +1,9 @@
-"""The project's own kernels for few rows: compiled from what programs/gemm.py builds."""
+"""The project's own kernels for few rows: compiled from what programs/gemm.py builds.
+
+Of the schedules that fit, the model's best few are timed and the fastest is taken. Where these were
+tuned before (`python -m programs.gemm_schedules --tune`) it is the fastest of then, and none is
+timed.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import lru_cache, partial
+from itertools import islice
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -17,7 +23,7 @@ from benchmarks.peers.vm_w4a16 import vm_version
 from benchmarks.problem import GROUP, Point, pack_words
 from benchmarks.timing import calls_per_graph, capture, interleaved_samples, rotation
 from programs.gemm import Schedule, gemm, stage_bytes
-from programs.gemm_schedules import H100, fitting
+from programs.gemm_schedules import H100, best, configurations, fitting, work
 from programs.quantized_matmul import Form
 
 if TYPE_CHECKING:
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 16
 TUNING_ROUNDS = 3
+COUNT = int(os.environ.get("VM_GEMM_COUNT", "8"))
+"""Schedules of a point that are timed; 0 stands for all that fit, for the data of the model."""
 TIMES = os.environ.get("VM_GEMM_TIMES")
 """A file for the time of every schedule that was tried, a JSON object a line."""
 
@@ -45,8 +53,25 @@ def form_of(point: Point) -> Form:
 
 
 def schedules(point: Point) -> list[Schedule]:
-    found = fitting(form_of(point), point.m, point.n, point.k, H100)
-    return [each for each in found if (form_of(point), each) not in _failed]
+    """The best few of those that compile, as far as that is known."""
+    form, sizes = form_of(point), (point.m, point.n, point.k)
+    found = best(form, *sizes, H100) if COUNT else fitting(form, *sizes, H100)
+    return list(islice((s for s in found if (form, s) not in _failed), COUNT or None))
+
+
+def tuned(point: Point, found: Sequence[Schedule]) -> list[Schedule]:
+    """The one that was the fastest when they were tuned; all where none was."""
+    from vm.runtime.stopwatch import CudaStopwatch
+    from vm.runtime.tuning import Store, stored
+
+    form, sizes = form_of(point), (point.m, point.n, point.k)
+    outcomes = stored(configurations(form, found), work(*sizes), CudaStopwatch(), Store())
+    times = {
+        schedule: outcome.measurement.us
+        for schedule, (_, outcome) in zip(found, outcomes, strict=True)
+        if outcome is not None and outcome.measurement is not None
+    }
+    return [min(times, key=times.__getitem__)] if times else list(found)
 
 
 @lru_cache(maxsize=1024)
@@ -69,11 +94,18 @@ def _compiles(job: tuple[Form, Schedule]) -> bool:
 
 
 def compile_ahead(points: Sequence[Point]) -> None:
-    jobs = list(dict.fromkeys((form_of(p), s) for p in points for s in schedules(p)))
+    """In place of those that do not compile the next best come."""
+    tried: dict[tuple[Form, Schedule], None] = {}
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        compiled = list(pool.map(_compiles, jobs, chunksize=2))
-    _failed.update(job for job, good in zip(jobs, compiled, strict=True) if not good)
-    print(f"{len(jobs)} schedules, {len(_failed)} do not compile", flush=True)
+        while True:
+            jobs = dict.fromkeys((form_of(p), s) for p in points for s in schedules(p))
+            new = [job for job in jobs if job not in tried]
+            if not new:
+                break
+            compiled = list(pool.map(_compiles, new, chunksize=2))
+            _failed.update(job for job, good in zip(new, compiled, strict=True) if not good)
+            tried.update(dict.fromkeys(new))
+    print(f"{len(tried)} schedules, {len(_failed)} do not compile", flush=True)
 
 
 def prepare(point: Point, problem: Problem) -> Prepared:
@@ -84,7 +116,7 @@ def prepare(point: Point, problem: Problem) -> Prepared:
     outputs = problem.new_outputs(rotation(point.weight_bytes))
     candidates, tried = [], []
     packed: dict[tuple[int, int, int], list[torch.Tensor]] = {}
-    for schedule in schedules(point):
+    for schedule in tuned(point, schedules(point)):
         made = module(form, schedule)
         key = schedule.rows, schedule.span, schedule.depth
         if key not in packed:

@@ -12,6 +12,7 @@ from vm.runtime.tuning import (
     Work,
     called_programs,
     fastest,
+    stored,
     tune,
     with_values,
 )
@@ -103,6 +104,14 @@ def test_what_is_stored_is_not_measured_again_unless_something_it_depends_on_has
     other.device_name = "another"
     tune(blocks(32), WORK, other, Store(tmp_path))
     assert other.measured == [32, 32, 32]
+
+
+def test_what_was_tuned_can_be_looked_up_without_measuring(tmp_path):
+    measured = tune(blocks(32, 64), WORK, FakeStopwatch(), Store(tmp_path))
+    looking = FakeStopwatch()
+    found = stored(blocks(32, 64, 96), WORK, looking, Store(tmp_path))
+    assert [outcome for _, outcome in found] == [*(o for _, o in measured), None]
+    assert looking.measured == []
 
 
 def test_an_interrupted_tuning_goes_on_where_it_stopped(tmp_path):

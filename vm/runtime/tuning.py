@@ -160,17 +160,11 @@ def tune(
     Raises `VmError` for what is no configuration's own fault (see OF_THE_MACHINE): what was
     measured before stays stored.
     """
-    outcomes: list[tuple[Configuration, Outcome | None, str]] = []
-    for configuration in configurations:
-        try:
-            key = _key(configuration, work, stopwatch)
-            outcomes.append((configuration, store.get(key), key))
-        except VmError as error:
-            outcomes.append((configuration, Outcome(None, _fault(error)), ""))
-    planned(len({key for _, outcome, key in outcomes if outcome is None}))
+    known = _known(configurations, work, stopwatch, store)
+    planned(len({key for _, outcome, key in known if outcome is None}))
     found: list[tuple[Configuration, Outcome]] = []
     done: dict[str, Outcome] = {}
-    for configuration, outcome, key in outcomes:
+    for configuration, outcome, key in known:
         if outcome is None and key not in done:
             done[key] = store.get_or_measure(
                 key, configuration, lambda each=configuration: _measure(each, work, stopwatch)
@@ -178,6 +172,13 @@ def tune(
             measured(configuration, done[key])
         found.append((configuration, outcome or done[key]))
     return found
+
+
+def stored(
+    configurations: Iterable[Configuration], work: Work, stopwatch: Stopwatch, store: Store
+) -> list[tuple[Configuration, Outcome | None]]:
+    """What an earlier tuning found out about each configuration, None where it was in none."""
+    return [(c, outcome) for c, outcome, _ in _known(configurations, work, stopwatch, store)]
 
 
 def fastest(
@@ -192,6 +193,20 @@ def fastest(
             fix="give others to try: smaller tiles, fewer stages or more threads",
         )  # fmt: skip
     return min(times, key=lambda each: each[1].us)
+
+
+def _known(
+    configurations: Iterable[Configuration], work: Work, stopwatch: Stopwatch, store: Store
+) -> list[tuple[Configuration, Outcome | None, str]]:
+    """Each configuration with what is stored of it, and the name that it is stored under."""
+    found: list[tuple[Configuration, Outcome | None, str]] = []
+    for configuration in configurations:
+        try:
+            key = _key(configuration, work, stopwatch)
+            found.append((configuration, store.get(key), key))
+        except VmError as error:  # there is no kernel to store anything under
+            found.append((configuration, Outcome(None, _fault(error)), ""))
+    return found
 
 
 def _key(configuration: Configuration, work: Work, stopwatch: Stopwatch) -> str:
