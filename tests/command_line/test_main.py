@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -111,7 +112,10 @@ case main(N=1) {
 def test_control_c_is_quiet(tmp_path):
     (tmp_path / "endless.vm").write_text(ENDLESS)
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with started("run", tmp_path / "endless.vm", env=environment) as process:
+    # A shell starts what runs in the background with the signal ignored, and children inherit it.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    endless = tmp_path / "endless.vm"
+    with started("run", endless, env=environment, preexec_fn=heard) as process:
         assert "ready" in process.stdout.readline()
         time.sleep(0.05)
         process.send_signal(signal.SIGINT)

@@ -299,9 +299,9 @@ def test_the_product_in_the_paper_is_inferred_within_50_milliseconds():
     times = []
     for _ in range(5):
         kernel = program.instantiate()
-        start = time.perf_counter()
+        start = time.process_time()
         infer_layouts(kernel)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.05
 
 

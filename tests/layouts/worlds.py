@@ -8,6 +8,7 @@ from functools import cache
 from itertools import permutations
 from math import prod
 
+import numpy as np
 from hypothesis import strategies
 
 from vm.layouts import RegisterLayout, column_local, column_spatial, local, replicated, spatial
@@ -25,28 +26,35 @@ def unravel(number: int, extents: tuple[int, ...], column: bool = False) -> tupl
     return tuple(digits)
 
 
-def function(layout: RegisterLayout) -> Function:
-    """(thread, slot) -> index, straight from the meaning of modes."""
-    result: Function = {}
-    spatial_sizes = tuple(-m if m < 0 else layout.modes[m] for m in layout.spatial_modes)
-    local_sizes = tuple(layout.modes[m] for m in layout.local_modes)
-    for thread in range(prod(spatial_sizes)):
-        for slot in range(prod(local_sizes)):
-            digit = {}
-            for m, d in zip(layout.spatial_modes, unravel(thread, spatial_sizes), strict=True):
-                digit[m] = d
-            for m, d in zip(layout.local_modes, unravel(slot, local_sizes), strict=True):
-                digit[m] = d
-            index, m = [], 0
-            for extent in layout.shape:
-                value, covered = 0, 1
-                while covered != extent:
-                    value = value * layout.modes[m] + digit[m]
-                    covered *= layout.modes[m]
-                    m += 1
-                index.append(value)
-            result[thread, slot] = tuple(index)
+def definition(layout: RegisterLayout) -> np.ndarray:
+    """index[thread, slot, axis], straight from the meaning of modes."""
+    digit: dict[int, np.ndarray] = {}
+    counts = []
+    for order, across in ((layout.spatial_modes, (-1, 1)), (layout.local_modes, (1, -1))):
+        sizes = tuple(-m if m < 0 else layout.modes[m] for m in order)
+        counts.append(prod(sizes))
+        number = np.arange(counts[-1]).reshape(across)
+        for m, size in zip(reversed(order), reversed(sizes), strict=True):
+            digit[m] = number % size
+            number = number // size
+    result = np.zeros((*counts, len(layout.shape)), np.int64)
+    m = 0
+    for axis, extent in enumerate(layout.shape):
+        covered = 1
+        while covered != extent:
+            result[:, :, axis] = result[:, :, axis] * layout.modes[m] + digit[m]
+            covered *= layout.modes[m]
+            m += 1
     return result
+
+
+def function(layout: RegisterLayout) -> Function:
+    """(thread, slot) -> index, as a dict."""
+    return {
+        (thread, slot): tuple(index)
+        for thread, row in enumerate(definition(layout).tolist())
+        for slot, index in enumerate(row)
+    }
 
 
 def product_function(outer: Function, inner: Function, shape: tuple[int, ...]) -> Function:

@@ -40,8 +40,9 @@ def to_words(values: np.ndarray, type_: RegisterType) -> np.ndarray:
     """The words of a register tensor: uint32[threads, words], unused bits 0."""
     codes = exact_codes(values, type_.dtype).reshape(-1)[type_.layout.flat()]
     packed = pack_rows(codes, type_.dtype)
-    padding = 4 * words_of(type_) - packed.shape[1]
-    return np.ascontiguousarray(np.pad(packed, ((0, 0), (0, padding)))).view(np.uint32)
+    rows = np.zeros((len(packed), 4 * words_of(type_)), np.uint8)
+    rows[:, : packed.shape[1]] = packed
+    return rows.view(np.uint32)
 
 
 def from_words(words: np.ndarray, type_: RegisterType) -> np.ndarray:

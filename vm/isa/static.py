@@ -124,11 +124,12 @@ _PREFIXES: dict[str, Callable] = {
 
 
 def codebook_type(table: Any, entry: Any) -> DType:
-    """`codebook([..], f16)`: the dtype whose codes are positions in the list, 2 to 256 numbers."""
+    """`codebook([-1.0, 0.0, 1.0], f16)`: the dtype whose codes are positions in the list, which has
+    2 to 256 numbers."""
     if not isinstance(table, tuple) or not all(isinstance(v, (int, float)) for v in table):
-        raise DTypeError("a codebook is made of a list of numbers: codebook([-1.0, 0.0, 1.0], f16)")
+        raise DTypeError("a codebook is made of a list of numbers")
     if not isinstance(entry, DType):
-        raise DTypeError("a codebook's entries have a dtype: codebook([-1.0, 0.0, 1.0], f16)")
+        raise DTypeError("a codebook's entries have a dtype")
     return codebook(f"codebook{len(table)}_{entry.name}", table, entry)
 
 
@@ -142,7 +143,7 @@ def cast_order(source: Any, target: Any, run: Any) -> RegisterLayout:
     from vm.compiler.casts import best_distance
 
     if not isinstance(source, DType) or not isinstance(target, DType) or not isinstance(run, int):
-        raise DTypeError("two dtypes and the length of a run: cast_order(u4, f16, 8)")
+        raise DTypeError("cast_order takes two dtypes and the length of a run")
     distance = best_distance(source, target, run)
     pairs = column_local(distance, 2).reshape(1, 2 * distance)
     return local(1, run // (2 * distance)) * pairs
@@ -311,7 +312,11 @@ def _apply(node: syntax.Expression, function: Callable, positional, named) -> An
     except LayoutError as error:
         raise layout_fault(error, node.origin) from None
     except DTypeError as error:
-        raise fail("E0205", str(error), node.origin, "no dtype") from None
+        # The docstrings of these functions begin with a call of them.
+        call = function.__doc__.partition(":")[0]
+        raise fail(
+            "E0205", str(error), node.origin, "no dtype", fix=f"it is called like {call}"
+        ) from None
     except ZeroDivisionError:
         raise fail(
             "E0204", "division by zero", node.origin, "here", fix="give the constant another value",
