@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 NF4 = [
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
@@ -29,25 +30,24 @@ class Type:
         elif name == "nf4":
             self.kind, self.bits = "codebook", 4
         elif name == "f8e8m0":
-            self.kind, self.bits, self.nan = "scale", 8, True
-        elif name in IEEE:
-            self.kind, (self.bits, self.e, self.m) = "float", IEEE[name]
-            self.infinite = self.nan = True
+            self.kind, self.bits, self.nan, self.bias = "scale", 8, True, 128
+            self.largest = 2.0**127
         elif found := re.fullmatch(r"([ui])(\d+)", name):
             self.kind, self.bits = {"u": "unsigned", "i": "signed"}[found[1]], int(found[2])
         else:
-            found = re.fullmatch(r"f(\d+)e(\d+)m(\d+)", name)
-            self.kind, self.bits, self.e, self.m = "float", *(int(found[n]) for n in (1, 2, 3))
-            self.infinite, self.nan = name == "f8e5m2", name in ("f8e5m2", "f8e4m3")
+            self.kind, self.nan, self.infinite = "float", name in IEEE, name in IEEE
+            found = re.findall(r"\d+", name)
+            self.bits, self.e, self.m = IEEE[name] if self.nan else map(int, found)
+            self.nan |= name in ("f8e5m2", "f8e4m3")
+            self.infinite |= name == "f8e5m2"
+            self.bias = (1 << (self.e - 1)) - 1
+            self.unused = self.bits - 1 - self.e - self.m
+            above = 1 << self.m if self.infinite else int(self.nan)
+            self.largest_code = (1 << (self.e + self.m)) - 1 - above
+            self.largest = self.magnitude(self.largest_code)
         self.integer = self.kind in ("unsigned", "signed")
         self.low = -(1 << (self.bits - 1)) if self.kind == "signed" else 0
         self.high = self.low + (1 << self.bits) - 1
-        self.bias = (1 << (self.e - 1)) - 1 if self.e else 0
-        self.unused = self.bits - 1 - self.e - self.m if self.kind == "float" else 0
-        top = (1 << (self.e + self.m)) - 1
-        self.largest_code = top - (1 << self.m if self.infinite else 1 if self.nan else 0)
-        if self.kind == "float":
-            self.largest = self.magnitude(self.largest_code)
 
     def magnitude(self, code: int) -> float:
         """The value of a float's exponent and mantissa fields."""
@@ -84,64 +84,54 @@ class Type:
             return NF4.index(value)
         if self.kind == "scale":
             return 255 if math.isnan(value) else math.frexp(value)[1] - 1 + 127
-        sign = int(math.copysign(1.0, value) < 0) << (self.e + self.m)
         if math.isnan(value):
             quiet = 1 << (self.m - 1) if self.infinite else 0
             return (self.largest_code + 1 + quiet) << self.unused
-        size = abs(value)
+        size, sign = abs(value), int(math.copysign(1.0, value) < 0) << (self.e + self.m)
         if size == math.inf:
-            code = self.largest_code + 1
-        else:
-            exponent = max(math.frexp(size)[1] - 1, 1 - self.bias) if size else 1 - self.bias
-            steps = int(math.ldexp(size, self.m - exponent))
-            code = ((exponent + self.bias - 1) << self.m) + steps
-        return (code | sign) << self.unused
+            return (self.largest_code + 1 | sign) << self.unused
+        exponent = max(math.frexp(size)[1] - 1, 1 - self.bias) if size else 1 - self.bias
+        steps = int(math.ldexp(size, self.m - exponent))
+        return ((((exponent + self.bias - 1) << self.m) + steps) | sign) << self.unused
 
 
-TYPES: dict[str, Type] = {}
+type_of = lru_cache(maxsize=None)(Type)
 
 
-def type_of(name: str) -> Type:
-    if name not in TYPES:
-        TYPES[name] = Type(name)
-    return TYPES[name]
-
-
-def rounded(x: Fraction, kind: Type, to_zero: bool) -> Fraction:
-    """The nearest multiple of the last place at x (not negative), without a largest exponent."""
-    if x == 0:
-        return x
-    exponent = x.numerator.bit_length() - x.denominator.bit_length()
-    if Fraction(2) ** exponent > x:
-        exponent -= 1
-    place = Fraction(2) ** (max(exponent, 1 - kind.bias) - kind.m)
-    steps = x / place
+def whole_steps(steps: Fraction, rounding: str, random: int, even: bool = True) -> int:
+    """A number of steps, not negative, as a whole one; of two equally near the even or larger."""
     whole = math.floor(steps)
-    if not to_zero:
-        rest = steps - whole
-        odd = whole % 2 == 1
-        if kind.m == 0:  # of two odd significands the larger magnitude
-            odd = whole != 0
-        whole += rest > Fraction(1, 2) or (rest == Fraction(1, 2) and odd)
-    return whole * place
+    rest = steps - whole
+    if rounding == "stochastic":
+        return whole + (Fraction(random, 1 << 32) < rest)
+    if rounding == "toward_zero":
+        return whole
+    return whole + (rest > Fraction(1, 2) or (rest == Fraction(1, 2) and (
+        whole % 2 == 1 if even else whole > 0)))  # fmt: skip
 
 
-def to_float(x, kind: Type, ieee: bool = True, to_zero: bool = False) -> float:
-    """A number (int, Fraction or float) as a value of a float type."""
-    if isinstance(x, float) and not math.isfinite(x):
-        if math.isnan(x):
-            return x if kind.nan else kind.largest
-        beyond = kind.infinite if ieee else False
-        if ieee and not kind.infinite and kind.nan:
-            return math.nan
-        return x if beyond else math.copysign(kind.largest, x)
+def exponent_of(x: Fraction) -> int:
+    """The e with 2^e <= x < 2^(e + 1)."""
+    exponent = x.numerator.bit_length() - x.denominator.bit_length()
+    return exponent - (Fraction(2) ** exponent > x)
+
+
+def to_float(x, kind: Type, overflow="ieee", rounding="nearest_even", random=0) -> float:
+    """A number (int, Fraction or float) as a value of a float type or scale."""
+    beyond = kind.largest
+    if overflow == "ieee" and (kind.infinite or kind.nan):
+        beyond = math.inf if kind.infinite else math.nan
+    if isinstance(x, float) and math.isnan(x):
+        return x if kind.nan else kind.largest
     negative = math.copysign(1.0, x) < 0 if isinstance(x, float) else x < 0
-    size = rounded(abs(Fraction(x)), kind, to_zero)
+    if isinstance(x, float) and math.isinf(x):
+        return -beyond if negative else beyond
+    size = abs(Fraction(x))
+    if size:
+        place = Fraction(2) ** (max(exponent_of(size), 1 - kind.bias) - kind.m)
+        size = place * whole_steps(size / place, rounding, random, kind.m > 0)
     if size > kind.largest:
-        over = kind.largest
-        if ieee and not to_zero and (kind.infinite or kind.nan):
-            over = math.inf if kind.infinite else math.nan
-        size = over
+        size = kind.largest if rounding == "toward_zero" else beyond
     return -float(size) if negative else float(size)
 
 
@@ -150,65 +140,40 @@ def arithmetic(x, kind: Type):
     if kind.kind == "bool":
         return bool(x)
     if kind.integer:
-        return (x - kind.low) % (1 << kind.bits) + kind.low
+        return (int(x) - kind.low) % (1 << kind.bits) + kind.low
     return x if kind.name == "f64" and isinstance(x, float) else to_float(x, kind)
 
 
-def holds_all(source: Type, target: Type) -> bool:
-    return (source.kind == target.kind == "float" and source.infinite and target.infinite
-            and source.e <= target.e and source.m <= target.m)  # fmt: skip
-
-
-def cast(x, source: Type, target: Type, overflow: str, rounding: str):
+def cast(x, source: Type, target: Type, overflow="ieee", rounding="nearest_even", random=0):
     """Rules Num/cast-*."""
     if source.name == target.name:
         return x
-    to_zero = rounding == "toward_zero"
     if target.kind == "bool":
         return x != 0
-    if isinstance(x, bool):
-        x = int(x)
-    nan = isinstance(x, float) and math.isnan(x)
-    infinite = isinstance(x, float) and math.isinf(x)
+    x = int(x) if isinstance(x, bool) else x
+    special = isinstance(x, float) and not math.isfinite(x)
     if target.integer:
-        if nan:
-            return 0
-        if infinite:
-            return target.high if x > 0 else target.low
-        whole = x if isinstance(x, int) else math.trunc(x) if to_zero else round(x)
-        return min(max(whole, target.low), target.high)
+        if special:
+            return 0 if math.isnan(x) else target.high if x > 0 else target.low
+        whole = whole_steps(abs(Fraction(x)), rounding, random)
+        return min(max(whole if x > 0 else -whole, target.low), target.high)
     if target.kind == "codebook":
-        if nan:
-            return NF4[-1]
-        if infinite:
-            return NF4[-1] if x > 0 else NF4[0]
+        if special:
+            return NF4[0] if x < 0 else NF4[-1]
         return min(NF4, key=lambda entry: (abs(Fraction(entry) - Fraction(x)), NF4.index(entry)))
-    if target.kind == "scale":
-        if nan or (x <= 0 and overflow == "ieee"):
-            return math.nan
-        if x <= 0:
-            return math.ldexp(1.0, -127)
-        exponent = 200 if infinite else scale_exponent(Fraction(x), to_zero)
-        if exponent > 127 and overflow == "ieee" and (infinite or not to_zero):
-            return math.nan
-        return math.ldexp(1.0, min(max(exponent, -127), 127))
-    if nan:
-        return math.nan if target.nan else target.largest
-    if infinite and holds_all(source, target):
+    if target.kind == "scale" and x <= 0:
+        return math.nan if overflow == "ieee" else 2.0**-127
+    holds = source.infinite and target.infinite and source.e <= target.e and source.m <= target.m
+    if special and holds:
         return x
-    return to_float(x, target, overflow == "ieee", to_zero)
-
-
-def scale_exponent(x: Fraction, to_zero: bool) -> int:
-    """The exponent of the nearest power of two, of two equally near the larger."""
-    exponent = x.numerator.bit_length() - x.denominator.bit_length()
-    if Fraction(2) ** exponent > x:
-        exponent -= 1
-    return exponent + (not to_zero and x >= Fraction(2) ** exponent * Fraction(3, 2))
+    found = to_float(x, target, overflow, rounding, random)
+    return max(found, 2.0**-127) if target.kind == "scale" and found == found else found
 
 
 # --- Philox4x32-10 ---
 def philox_word(seed: int, stream: int, word: int) -> int:
+    """Word `word` of a stream (rule Num/philox); all three are taken modulo 2^64."""
+    seed, stream, word = (x & ((1 << 64) - 1) for x in (seed, stream, word))
     block, mask = word // 4, 0xFFFFFFFF
     c = [block & mask, block >> 32, stream & mask, stream >> 32]
     k0, k1 = seed & mask, seed >> 32
