@@ -179,4 +179,13 @@ def read_source(path: str | Path) -> Source:
     try:
         return Source(str(path), Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        raise fail("E0801", f"cannot read {path}: {error}", None) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str | Path, error: OSError | UnicodeDecodeError) -> VmError:
+    """The E0801 of a file that the system does not give, or that is no text."""
+    text = isinstance(error, UnicodeDecodeError)
+    return fail(
+        "E0801", f"cannot read {path}: {'it is no UTF-8 text' if text else error.strerror}", None,
+        fix="name a file of text in UTF-8" if text else "name a file that is there",
+    )

@@ -150,7 +150,7 @@ def test_sectors_of_global_memory_are_counted(vm):
 def test_banks_are_drawn(vm, tmp_path):
     path = tmp_path / "banks.svg"
     assert vm("layout", "shared(8, 64).swizzle(3, 3, 3)", "--banks", "--svg", path).status == 0
-    assert "banks of nvidia" in path.read_text()
+    assert "nvidia has 32" in path.read_text()
 
 
 def test_expressions_that_are_no_layouts_are_refused(vm):
@@ -159,6 +159,10 @@ def test_expressions_that_are_no_layouts_are_refused(vm):
         ("spatail(8)", "E0201"),
         ("spatial(0)", "E0301"),
         ("load(3)", "E0203"),
+        ("local", "E0203"),
+        ("tiled(4, 4)", "E0203"),
+        ("min(1, f16)", "E0203"),
+        ("f16.bits", "E0201"),
     ):
         outcome = vm("layout", expression)
         assert outcome.status == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import sys
 
+import numpy as np
 import pytest
 
 from vm.errors import VmError
@@ -534,6 +535,8 @@ def test_an_end_is_no_extent():
         ("E0201", lambda b, n, A: n.shap, "n.shap"),
         ("E0203", lambda b, n, A: n(3), "n(3)"),
         ("E0209", lambda b, n, A: b.print(n, label=object()), "b.print(n, label=object())"),
+        ("E0209", lambda b, n, A: b.print(int), "b.print(int)"),
+        ("E0209", lambda b, n, A: b.print(n * np.ones(3)), "n * np.ones(3)"),
         ("E0209", lambda b, n, A: [*n], "[*n]"),
         ("E0102", lambda b, n, A: b.else_(), "b.else_()"),
         ("E0102", lambda b, n, A: b.elif_(n > 1), "b.elif_(n > 1)"),
@@ -561,6 +564,17 @@ def test_instructions_outside_a_program():
     with pytest.raises(VmError) as caught:
         b.const(3, name="for")
     assert caught.value.code == "E0104"
+
+
+def test_a_program_has_no_open_end_of_parameters():
+    b = Builder()
+    with pytest.raises(VmError) as caught:
+
+        @b.program(grid=(1,), threads=32)
+        def f(*A: b.global_(b.f32)[4]):
+            b.synchronize()
+
+    assert caught.value.code == "E0209"
 
 
 def test_python_break_is_noticed():

@@ -83,6 +83,14 @@ def test_constants_and_sizes_may_be_given():
     assert caught.value.code == "E0306"
 
 
+def test_a_value_for_a_name_that_is_nowhere_is_refused():
+    text = "vm 1\nconst TILE = 8\nprogram f(A: global(f16)[TILE, N]) grid (N) threads 32 { }\n"
+    with pytest.raises(VmError, match="did you mean `TILE`") as caught:
+        parse(text)["f"].instantiate(TLIE=8)
+    assert caught.value.code == "E0201"
+    assert caught.value.origin.line == 3
+
+
 @pytest.mark.parametrize(
     "body",
     ["n2 = 2 * B\nvar x: register(f32)[n2, 32] = fill(0.0)\nprint(x)",

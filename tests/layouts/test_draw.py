@@ -196,5 +196,13 @@ def test_large_tiles_are_cut_and_say_so():
     assert note in text_table(layout) and note in svg(layout)
 
 
+def test_many_tiles_are_cut_and_say_so():
+    layout = shared(17, 2, 2)
+    for shown in (text_table(layout), svg(layout), svg(layout, banks=True)):
+        assert "(the first 16 of 17 such tiles)" in shown
+        assert "[15, :, :]" in shown and "[16, :, :]" not in shown
+    assert "such tiles" not in text_table(shared(16, 2, 2))
+
+
 def test_leading_axes_are_pages():
     assert "[1, :, :]" in text_table(local(2, 2, 2)) and "[1, :, :]" in svg(local(2, 2, 2))

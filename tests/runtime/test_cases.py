@@ -267,7 +267,7 @@ REFUSED = [
     ("A = zeros(f32, [N])\nC = copy()\nexpect(C, A)", "E0209", "copy()"),
     ("A = zeros(f32, [N])\nC = copy(X=A)\nexpect(C, A)", "E0209", "A"),
     ("A = zeros(f32, [N])\nC = copy(A, A=A)\nexpect(C, A)", "E0209", "A"),
-    ("A = zeros(f32, [N])\nC = pad(A)\nexpect(C, A)", "E0701", "pad(A)"),
+    ("A = zeros(f32, [N])\nC = pad(A)\nexpect(C, A)", "E0706", "pad(A)"),
     ("A = zeros(f32, [N])\nC = pad(A, P=90)\nexpect(C, A)", "E0703", "pad(A, P=90)"),
     ("A = zeros(f32, [N])\nC = copy(A, N=N + 1)\nexpect(C, A)", "E0701", "A"),
     ("A = zeros(f16, [N])\nexpect(copy(A), A)", "E0702", "A"),

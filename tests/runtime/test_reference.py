@@ -94,6 +94,18 @@ program p(C: out(global(i32))[6]) grid (2, 3) threads 32 {
     assert report.seconds > 0
 
 
+def test_only_what_is_written_is_an_output() -> None:
+    text = """vm 1
+program p(A: global(f32)[4], B: constant(global(f32))[4], C: inout(global(f32))[4],
+          D: out(global(f32))[4]) grid (1) threads 32 {
+  store(C, load(A) + load(B))
+  store(D, load(B))
+}"""
+    ones = np.ones(4, np.float32)
+    report = execute(text, {"A": ones, "B": ones, "C": ones.copy(), "D": None})
+    assert list(report.outputs) == ["C", "D"]
+
+
 # --- tiles clip ---
 CLIP = """vm 1
 program p(A: global(f32)[M, N], C: inout(global(f32))[M, N], at: i32, to: i32) grid (1) threads 32 {

@@ -9,13 +9,16 @@ from vm.errors import Source, fail
 from vm.isa.parse import parse_expression
 from vm.isa.static import Environment, NotStatic, evaluate
 
+EXAMPLES = {"--set": "M=64", "--input": "A=file.npy", "--output": "C=file.npy"}
+
 
 def parse_assignment(text: str, option: str) -> tuple[str, str]:
     """The two sides of `NAME=VALUE`; raises `VmError` E0803."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier() or not value:
         raise fail(
-            "E0803", f"`{option} {text}` is not NAME=VALUE", None, fix=f"write {option} M=64"
+            "E0803", f"`{option} {text}` is not NAME=VALUE", None,
+            fix=f"write {option} {EXAMPLES[option]}",
         )
     return name, value
 

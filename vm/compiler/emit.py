@@ -558,26 +558,10 @@ def _group(e: _Emitter, i: control.Group) -> Iterator[str]:
         e.next_barrier -= i.copies
     low = f"VM_THREAD >= {first} && " if first else ""
     e.lines.append(f"{e.indent}if ({low}VM_THREAD < {last}) {{  // group {i.name}")
-    # A group has its own copies of the variables around it: what it assigns is lost at its end.
-    outer = dict(e.names)
-    for variable in _assigned_from_outside(i):
-        held = e.name(variable)
-        e.names[variable] = f"{held}_{i.name}"
-        e.lines.append(f"{e.indent}  {e.declare(variable)} = {held};")
     e.nested(i.body)
-    for variable, name in outer.items():
-        e.names[variable] = name
     yield "}"
     if any(isinstance(each, sync.Exit) for each in control.walk(i.body)):
         yield f"{_end_of_group(e, i.name)}:;"
-
-
-def _assigned_from_outside(group: control.Group) -> list[Value]:
-    """The variables declared outside a group that it assigns, in order."""
-    inside = list(control.walk(group.body))
-    own = {each.variable for each in inside if isinstance(each, control.Declare)}
-    assigned = (v for each in inside for v in each.results if v.mutable and v not in own)
-    return list(dict.fromkeys(assigned))
 
 
 def _end_of_group(e: _Emitter, name: str) -> str:

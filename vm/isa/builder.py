@@ -175,6 +175,11 @@ class Builder:
     ) -> syntax.Expression | None:
         """The type of a parameter; None where its annotation is None: then there is none."""
         annotation = parameter.annotation
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise fail(
+                "E0209", f"`{parameter}` is any number of parameters", origin, "here",
+                fix="name every parameter of a program",
+            )  # fmt: skip
         if annotation is inspect.Parameter.empty:
             raise fail(
                 "E0209", f"the parameter `{parameter.name}` has no type", origin, "here",

@@ -8,6 +8,7 @@ position and `A[:]` a whole dimension.
 from __future__ import annotations
 
 import operator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -194,12 +195,12 @@ def node_of(writer: Writer, value: Any, origin: Origin) -> syntax.Expression:
         return replace(dtype_syntax(value), origin=origin)
     if isinstance(value, RegisterLayout):
         return parse_expression(Source("<layout>", str(value)))
-    if hasattr(value, "__index__"):
-        return syntax.Literal(operator.index(value), origin)
-    if hasattr(value, "__float__"):
-        return syntax.Literal(float(value), origin)
+    for convert in (operator.index, float):  # numbers of other packages, such as NumPy's
+        with suppress(TypeError, ValueError):
+            return syntax.Literal(convert(value), origin)
+    shown = f"the type {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
     raise fail(
-        "E0209", f"a {type(value).__name__} cannot stand in a program", origin, "used here",
+        "E0209", f"{shown} cannot stand in a program", origin, "used here",
         fix="use numbers, strings, lists, dtypes, layouts and what the builder gives",
     )  # fmt: skip
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vm.errors import fail
+from vm.errors import Origin, fail
 from vm.isa import syntax
 from vm.isa.instantiate_expressions import Expressions
 from vm.isa.instantiate_statements import Statements
-from vm.isa.instruction import Scope
+from vm.isa.instruction import Scope, nearest
 from vm.isa.kernel import Kernel
-from vm.isa.static import close_over
+from vm.isa.static import COMPARISONS, CONNECTIVES, close_over
 from vm.isa.static_kinds import is_kind
 from vm.isa.type_expressions import evaluate_type
 from vm.isa.types import INDEX, ScalarType, Value
@@ -36,6 +36,7 @@ def instantiate(
     `constants` are those of its module, whose own values hold where `given` says nothing. Raises
     `VmError` for whatever can be known to be wrong before running.
     """
+    _require_known(definition, constants, given)
     expressions = Expressions(constants, given)
     header = _Header(definition, expressions, warp_width)
     parameters = header.parameters()
@@ -51,6 +52,28 @@ def instantiate(
         definition.name, definition.kind, parameters, tuple(header.sizes.values()), grid, threads,
         warp_width, where, body, known, definition.origin,
     )  # fmt: skip
+
+
+def _require_known(
+    definition: syntax.Definition,
+    constants: Mapping[str, syntax.Constant],
+    given: Mapping[str, Any],
+) -> None:
+    """Raises E0201 where a value is given to a name that neither module nor program has."""
+    unknown = [name for name in given if name not in constants]
+    if not unknown:
+        return
+    names = {node.text for node in syntax.walk(definition) if isinstance(node, syntax.Name)}
+    for name in unknown:
+        if name not in names:
+            close = nearest(name, {*constants, *names})
+            raise fail(
+                "E0201", f"`{definition.name}` has no constant or size `{name}`",
+                definition.origin, "this program",
+                fix=f"did you mean `{close}`?" if close
+                else f"its constants are: {', '.join(constants)}" if constants
+                else "its module has no constants",
+            )  # fmt: skip
 
 
 class _Header:
@@ -145,8 +168,27 @@ class _Header:
                 )  # fmt: skip
             if closed is not True:
                 self._require_scalars(closed)
+                self._require_truth(closed, fact.origin)
                 facts.append(closed)
         return tuple(facts)
+
+    def _require_truth(self, closed: Any, origin: Origin) -> None:
+        """Raises E0205 where a fact, or what `and`, `or` and `not` join in it, is a number."""
+        if isinstance(closed, syntax.Operation) and closed.operator in CONNECTIVES:
+            for operand in closed.operands:
+                self._require_truth(operand, operand.origin)
+            return
+        known = self.names.find(closed.text) if isinstance(closed, syntax.Name) else None
+        is_truth = (
+            (isinstance(closed, syntax.Operation) and closed.operator in COMPARISONS)
+            or (isinstance(closed, syntax.Literal) and isinstance(closed.value, bool))
+            or (known is not None and known.type.dtype.kind == "bool")
+        )
+        if not is_truth:
+            raise fail(
+                "E0205", "a fact is true or false", origin, "this is a number",
+                fix="compare it, such as N % 32 == 0",
+            )  # fmt: skip
 
     def _alignment(self, fact: syntax.Call) -> syntax.Expression:
         named = fact.arguments[0] if fact.arguments else None

@@ -18,6 +18,7 @@ class Variables:
     def __init__(self, expressions: Expressions):
         self.expressions = expressions
         self.names = expressions.names
+        self._groups: dict[Value, str | None] = {}  # in which each is declared
 
     def declare(self, statement: syntax.Declare) -> None:
         """`var name: type = value`, of which the type or the value may be missing."""
@@ -52,6 +53,7 @@ class Variables:
         variable = Value(statement.name, type_, statement.origin, mutable=True)
         declaration = control.make(control.Declare, statement.origin, self.expressions.scope, {})
         declaration.variable = variable
+        self._groups[variable] = self.expressions.scope.group
         self.expressions.emit(declaration)
         return variable
 
@@ -68,6 +70,14 @@ class Variables:
                 statement.origin, "assigned here",
                 others=((self.names.place(statement.name), "bound here"),),
                 fix=f"declare it as storage: `var {statement.name} = ...`",
+            )  # fmt: skip
+        group = self.expressions.scope.group
+        if self._groups[variable] != group:
+            raise fail(
+                "E0215", f"group `{group}` assigns `{statement.name}`, a variable of the block",
+                statement.origin, f"only the threads of `{group}` come here",
+                others=((variable.origin, "the whole block has one value of it"),),
+                fix="declare a variable inside the group; results leave it through memory",
             )  # fmt: skip
         self._assign_value(variable, statement.value)
         self.names.mark_assigned(variable)

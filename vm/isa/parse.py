@@ -589,7 +589,8 @@ _SHOWN = {
     "RANGE": "`+:`", "_RANGE_WORD": "`range`",
     "CONSTANT_KIND": "`const`, `layout`", "TRUTH": "`true` or `false`",
     "COMPARE": "a comparison", "BITS_OR": "`|`", "BITS_XOR": "`^`", "BITS_AND": "`&`",
-    "SHIFT": "`<<` or `>>`", "TILDE": "`~`", "JUMP": "`break` or `continue`",
+    "SHIFT": "`<<` or `>>`", "VM": "`vm 1` on the first line", "TILDE": "`~`",
+    "JUMP": "`break` or `continue`",
 }  # fmt: skip
 
 

@@ -19,6 +19,8 @@ from vm.errors import Origin, fail
 from vm.isa import syntax
 from vm.isa.dtypes import DType, DTypeError, codebook, dtype
 from vm.isa.instruction import INSTRUCTIONS, nearest
+from vm.isa.printer import format_expression
+from vm.isa.static_kinds import is_kind
 from vm.layouts import METHODS, NAMES, LayoutError, RegisterLayout, column_local, local
 
 MAXIMUM_BITS = 4096
@@ -83,7 +85,13 @@ class Environment:
         if known is not None:
             return known
         if name in NAMES:
-            return NAMES[name]
+            known = NAMES[name]
+            if inspect.isfunction(known):
+                raise fail(
+                    "E0203", f"`{name}` is a function", origin, "no value by itself",
+                    fix=f"write {_form(name, known)}",
+                )  # fmt: skip
+            return known
         raise self.unknown(name, origin)
 
     def names(self) -> set[str]:
@@ -121,6 +129,11 @@ _OPERATORS: dict[str, Callable] = {
 _PREFIXES: dict[str, Callable] = {
     "-": operator.neg, "+": operator.pos, "~": operator.invert, "not": operator.not_,
 }  # fmt: skip
+
+
+COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
+CONNECTIVES = frozenset({"and", "or", "not"})
+"""What joins truth values, as the other operators join numbers."""
 
 
 def codebook_type(table: Any, entry: Any) -> DType:
@@ -184,13 +197,13 @@ FUNCTIONS: dict[str, Callable] = {
 def operate(node: syntax.Operation, values: list[Any]) -> Any:
     """The operator applied to static values; E0203 where it has no meaning for them."""
     table = _PREFIXES if len(values) == 1 else _OPERATORS
-    numeric = all(isinstance(value, (int, float)) for value in values)
-    if numeric or node.operator in ("==", "!="):
+    wanted = "boolean" if node.operator in CONNECTIVES else "number"
+    if node.operator in ("==", "!=") or all(is_kind(value, wanted) for value in values):
         if node.operator == "<<" and values[1] > MAXIMUM_BITS:
             raise _no_meaning(node, f"`{node.operator}`", values)
         return fold(node, table[node.operator], values)
     # Layouts multiply and divide; dtypes do neither.
-    if node.operator not in ("*", "/") or any(isinstance(v, DType) for v in values):
+    if node.operator not in ("*", "/") or not all(is_kind(value, "layout") for value in values):
         raise _no_meaning(node, f"`{node.operator}`", values)
     return fold(node, operator.mul if node.operator == "*" else operator.truediv, values)
 
@@ -218,9 +231,10 @@ def fold(node: syntax.Expression, function: Callable, values: list[Any]) -> Any:
 
 
 def _no_meaning(node: syntax.Expression, name: str, values: list[Any]) -> Exception:
+    joins = isinstance(node, syntax.Operation) and node.operator in CONNECTIVES
     return fail(
         "E0203", f"{name} has no meaning for {' and '.join(map(_kind_of, values))}", node.origin,
-        "here", fix="use it on numbers",
+        "here", fix="use it on comparisons, such as N > 0" if joins else "use it on numbers",
     )  # fmt: skip
 
 
@@ -233,11 +247,16 @@ def _kind_of(value: Any) -> str:
         return f"the number {value}"
     if isinstance(value, str):
         return "a string"
+    if isinstance(value, tuple):
+        return f"the list {list(value)}"
     return f"the layout {value}"
 
 
 def layout_fault(error: LayoutError, origin: Origin) -> Exception:
-    return fail("E0301", str(error), origin, "this layout", fix="see `vm layout EXPRESSION`")
+    return fail(
+        "E0301", str(error), origin, "this layout",
+        fix="give it other extents; `vm layout EXPRESSION` shows what a layout holds",
+    )  # fmt: skip
 
 
 def evaluate(node: syntax.Expression, environment: Environment) -> Any:
@@ -306,6 +325,25 @@ def apply_layout_function(
     return _apply(node, function, positional, named)
 
 
+def _form(name: str, function: Callable) -> str:
+    """How a call of a function is written: `wgmma_shared(extent, k, bits, swizzle=128, ...)`."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # min and max
+        return f"{name}(a, b)"
+    shown = []
+    for parameter in parameters:
+        text, default = parameter.name, parameter.default
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            text += ", ..."
+        elif default is None:
+            text += "=..."
+        elif default is not parameter.empty:
+            text += "=" + format_expression(syntax.Literal(default))
+        shown.append(text)
+    return f"{name}({', '.join(shown)})"
+
+
 def _apply(node: syntax.Expression, function: Callable, positional, named) -> Any:
     try:
         return function(*positional, **named)
@@ -321,10 +359,13 @@ def _apply(node: syntax.Expression, function: Callable, positional, named) -> An
         raise fail(
             "E0204", "division by zero", node.origin, "here", fix="give the constant another value",
         ) from None
-    except (TypeError, AttributeError, ValueError, OverflowError) as error:
+    except (TypeError, AttributeError, ValueError, OverflowError):
+        name = node.name if isinstance(node, syntax.Member) else node.function
+        given = [_kind_of(v) for v in positional]
+        given += [f"{key}={_kind_of(v)}" for key, v in named.items()]
         raise fail(
-            "E0203", f"these arguments do not fit: {error}", node.origin, "in this call",
-            fix="see the list of layout functions: vm layout --help",
+            "E0203", f"`{name}` takes no such arguments: {', '.join(given) or 'none at all'}",
+            node.origin, "in this call", fix=f"write {_form(name, function)}",
         ) from None  # fmt: skip
 
 
@@ -334,7 +375,8 @@ def _member(node, base, name, arguments, keywords, environment: Environment) -> 
         close = nearest(name, members)
         raise fail(
             "E0201", f"{_kind_of(base)} has no `{name}`", node.origin, "unknown member",
-            fix=f"did you mean `.{close}`?" if close else f"it has: {', '.join(sorted(members))}",
+            fix=f"did you mean `.{close}`?" if close
+            else f"it has: {', '.join(sorted(members))}" if members else "it has no members",
         )  # fmt: skip
     try:
         member = getattr(base, name)

@@ -67,6 +67,7 @@ class Lookup(Instruction, opcode="lookup"):
             at = np.unravel_index(int(np.argmax(wrong)), codes.shape)
             raise machine.trap(
                 "E0508", f"code {int(codes[at])} at {[int(i) for i in at]} names no entry of a "
-                f"table of {len(table)}", self, "codes",
+                f"table of {len(table)}", self, "codes", "these codes",
+                fix=f"keep every code from 0 to {len(table) - 1}, or give a longer table",
             )  # fmt: skip
         return table[codes]

@@ -133,7 +133,10 @@ def _shape(node: syntax.Subscript, environment: Environment, sizes: bool) -> tup
                 fix="use constants; sizes may stand in the shapes of global parameters",
             )  # fmt: skip
         if known and extent < 0:
-            raise fail("E0303", f"an extent of {extent}", index.origin, "negative", fix="use 0..")
+            raise fail(
+                "E0303", f"an extent of {extent}", index.origin, "negative",
+                fix="extents are whole numbers from 0 up: give its constants other values",
+            )  # fmt: skip
         shape.append(extent)
     elements = prod(extent for extent in shape if isinstance(extent, int))
     if elements > MAXIMUM_ELEMENTS:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import islice
 from itertools import product as cartesian
+from math import prod
 
 from vm.layouts.common import HasBits, bit_width
 from vm.layouts.memory import MemoryLayout
@@ -15,7 +17,7 @@ from vm.layouts.shared_memories import Banks, banks_of
 Layout = RegisterLayout | MemoryLayout
 
 # What is drawn at most; a larger tile is cut and says so.
-MOST_ROWS, MOST_COLUMNS = 64, 64
+MOST_ROWS, MOST_COLUMNS, MOST_PAGES = 64, 64, 16
 # A longer vector is shown in rows of so many elements.
 ROW = 16
 
@@ -28,12 +30,17 @@ def summary(layout: Layout) -> str:
         return f"{shape}, {layout.elements} elements in {layout.size}" + (
             f" ({gaps} unused)" if gaps > 0 else ""
         )
-    text = f"{shape}, {layout.threads} threads x {layout.slots} slots"
+    threads, slots = _count(layout.threads, "thread"), _count(layout.slots, "slot")
+    text = f"{shape}, {threads} x {slots}"
     if layout.replication > 1:
         apart = "+" in _holders(layout, (0,) * layout.rank)[0]
         note = " (n+: thread n and others)" if apart else ""
         text += f", each element in {layout.replication} threads{note}"
     return text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,8 @@ class _Page:
 
 
 def _pages(shape: Sequence[int]) -> Iterator[_Page]:
-    """The tile, one page per index of the leading axes; a long vector is broken into rows."""
+    """The tile, one page per index of the leading axes (not more than `MOST_PAGES`); a long
+    vector is broken into rows."""
     if len(shape) == 1 and shape[0] > ROW:
         firsts = range(0, shape[0], ROW)
         grid = [[(i,) for i in range(first, min(first + ROW, shape[0]))] for first in firsts]
@@ -54,7 +62,7 @@ def _pages(shape: Sequence[int]) -> Iterator[_Page]:
         return
     rows = shape[-2] if len(shape) > 1 else 1
     columns = shape[-1] if shape else 1
-    for lead in cartesian(*map(range, shape[:-2])):
+    for lead in islice(cartesian(*map(range, shape[:-2])), MOST_PAGES):
         grid = [
             [((*lead, r, c)[-len(shape) :] if shape else ()) for c in range(columns)]
             for r in range(rows)
@@ -65,7 +73,7 @@ def _pages(shape: Sequence[int]) -> Iterator[_Page]:
 
 def text_table(layout: Layout) -> str:
     """A table with `thread:slot` (or the offset) of each element, under a line of facts. Tiles
-    of more than 64 rows or columns are cut."""
+    of more than 64 rows or columns are cut, and of more than two axes 16 tiles are shown."""
     lines = [str(layout), summary(layout)]
     for page in _pages(layout.shape):
         if page.caption:
@@ -82,7 +90,13 @@ def text_table(layout: Layout) -> str:
         for r, row in zip(page.labels, shown, strict=False):
             lines.append(f"{r:>{label}} | " + " ".join(text.rjust(width) for text in row))
         lines += _cut_note(page.grid)
+    lines += _left_out(layout.shape)
     return "\n".join(lines)
+
+
+def _left_out(shape: Sequence[int]) -> list[str]:
+    pages = prod(shape[:-2])
+    return [] if pages <= MOST_PAGES else [f"(the first {MOST_PAGES} of {pages} such tiles)"]
 
 
 def _cut_note(grid: Sequence[Sequence[object]]) -> list[str]:
@@ -252,6 +266,7 @@ def _page_pictures(
         height = 2.5 * size if small else 1.8 * size
         pictures.append(_grid(rows, page.labels, (width, height), size))
         pictures += [_line(note, 11, fill="#777") for note in _cut_note(page.grid)]
+    pictures += [_line(note, 11, fill="#777") for note in _left_out(shape)]
     return pictures
 
 
@@ -309,6 +324,8 @@ def svg(
             offset = layout(index)
             return _Cell(_colour(offset * 32 // layout.size, 32), str(offset))
 
+        note = "each element's offset in memory, in elements; colours go along with it"
+        pictures.append(_line(note, 12, fill="#555"))
         pictures += _page_pictures(layout.shape, cell, 11)
     whole = _stack(pictures)
     width, height = whole.width + 32, whole.height + 32
@@ -324,8 +341,8 @@ def svg(
 def _bank_pictures(layout: MemoryLayout, bits: int, machine: Banks) -> list[_Picture]:
     """Neighbouring elements of one word are one box."""
     note = (
-        f"banks of {machine.name} ({machine.banks} of {machine.word_bytes} bytes), elements of "
-        f"{bits} bits"
+        f"each word's bank (and colour): {machine.name} has {machine.banks} of "
+        f"{machine.word_bytes} bytes, elements are {bits} bits"
     )
     pictures = [_line(note, 12, fill="#555")]
     for page in _pages(layout.shape):
@@ -348,4 +365,5 @@ def _bank_pictures(layout: MemoryLayout, bits: int, machine: Banks) -> list[_Pic
         width = max(_fit(["00"], 11), _fit([str(len(page.grid[0]))], 9)) / narrowest
         pictures.append(_grid(rows, page.labels, (width, 20), 11))
         pictures += [_line(text, 11, fill="#777") for text in _cut_note(page.grid)]
+    pictures += [_line(text, 11, fill="#777") for text in _left_out(layout.shape)]
     return pictures

@@ -395,6 +395,7 @@ class RegisterLayout:
     def broadcast(self, *shape: int) -> RegisterLayout:
         """A layout of `shape` from which reducing the repeated axes gives self back (NumPy's
         rule for shapes): copies are held by the thread that holds the original."""
+        shape = whole_numbers(shape, "shape")
         layout = self.with_rank(max(len(shape), self.rank))
         for axis, (have, want) in enumerate(zip(layout.shape, shape, strict=False)):
             if have != want and have != 1:

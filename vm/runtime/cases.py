@@ -221,26 +221,33 @@ class _Run:
             )  # fmt: skip
 
     # --- sizes and inputs ---
-    def _open_inputs(
-        self, given: Mapping[str, RandomInput | FileInput]
-    ) -> dict[str, RandomInput | Tensor]:
-        """The tensors of input files, by the variable that each replaces."""
-        makers = {
+    def _makers(self, case: syntax.Case) -> dict[str, syntax.Call]:
+        """The inputs of a case, and the calls that make them."""
+        return {
             name: statement.value
-            for statement in self.case.body.statements
+            for statement in case.body.statements
             if isinstance(statement, syntax.Bind)
             and isinstance(statement.value, syntax.Call)
             and statement.value.function in INPUTS
             and statement.value.function not in self.module.programs
             for name in statement.names
         }
+
+    def _open_inputs(
+        self, given: Mapping[str, RandomInput | FileInput]
+    ) -> dict[str, RandomInput | Tensor]:
+        """The tensors of input files, by the variable that each replaces."""
+        makers = self._makers(self.case)
         for name in given:
             if name not in makers:
                 close = nearest(name, makers)
+                having = [c.name for c in self.module.cases.values() if name in self._makers(c)]
                 raise fail(
                     "E0804", f"case `{self.case.name}` has no input `{name}`", self.case.origin,
                     "this case", notes=(f"its inputs are {', '.join(makers) or 'none'}",),
-                    fix=f"did you mean `{close}`?" if close else "name one of its inputs",
+                    fix=f"did you mean `{close}`?" if close
+                    else f"choose a case that has it: --case {having[0]}" if having
+                    else "name one of its inputs",
                 )  # fmt: skip
         self.makers = makers
         self.sources = {n: str(s) for n, s in given.items() if isinstance(s, FileInput)}

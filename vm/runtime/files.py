@@ -27,7 +27,10 @@ def write_file(path: str | Path, content: str | bytes) -> None:
             os.unlink(temporary)
             raise
     except OSError as error:
-        raise fail("E0802", f"cannot write {path}: {error}", None) from error
+        raise fail(
+            "E0802", f"cannot write {path}: {error.strerror}", None,
+            fix="name a file in a folder that is there and may be written",
+        ) from error  # fmt: skip
 
 
 def _umask() -> int:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from vm.errors import VmError, fail
+from vm.errors import VmError, fail, unreadable
 from vm.isa.dtypes import DType, DTypeError
 from vm.isa.dtypes import dtype as named_dtype
 from vm.isa.instruction import nearest
@@ -102,14 +102,14 @@ def _open(path: Path) -> BinaryIO:
     try:
         return open(path, "rb")
     except OSError as error:
-        raise fail("E0801", f"cannot read {path}: {error.strerror}", None) from error
+        raise unreadable(path, error) from error
 
 
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise fail("E0801", f"cannot read {path}: {error.strerror}", None) from error
+        raise unreadable(path, error) from error
 
 
 def _malformed(source: FileInput, what: str) -> VmError:

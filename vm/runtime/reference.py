@@ -27,6 +27,7 @@ from vm.errors import VmError, fail
 from vm.isa import control
 from vm.isa.kernel import Kernel
 from vm.isa.tensor import Tensor
+from vm.isa.types import GlobalType
 from vm.runtime import schedule as schedules
 from vm.runtime.races import Races
 from vm.runtime.reference_actor import SPINNING, Actor, Block
@@ -68,7 +69,7 @@ def run(
     turns in a `while` loop lets others run meanwhile. Without `checks` no races and no reads of
     undefined memory are looked for. `output` takes what `print` shows.
 
-    Raises `VmError`: E0509 and E0306 for arguments that do not fit, E0501 to E0508 for faults of
+    Raises `VmError`: E0509 and E0306 for arguments that do not fit, E0501 to E0511 for faults of
     the program, E0601 to E0606 for missing synchronization.
     """
     started = time.perf_counter()
@@ -78,7 +79,7 @@ def run(
     outputs = {
         parameter.name: bound.tensors[parameter.name]
         for parameter in kernel.parameters
-        if getattr(parameter.type, "access", "in") != "in"
+        if isinstance(parameter.type, GlobalType) and parameter.type.is_written
     }
     return Report(
         outputs, prod(bound.grid), machine.instructions, time.perf_counter() - started

@@ -103,7 +103,8 @@ def bind_sizes(
     """The value of every size, from the shapes of the arguments and from `given`.
 
     Raises `VmError`: E0702 where an argument has another dtype or rank than its parameter, E0701
-    where two arguments, or an argument and the shape asked for, disagree or a size stays unknown.
+    where two arguments, or an argument and the shape asked for, disagree, E0706 where a size stays
+    unknown.
     """
     sizes: Sizes[Origin] = Sizes()
     for name, argument in given.items():
@@ -127,7 +128,7 @@ def bind_sizes(
     for name, origin in signature.sizes.items():
         if name not in sizes.values:
             raise fail(
-                "E0701", f"the size {name} of `{signature.program.name}` is not known", call,
+                "E0706", f"the size {name} of `{signature.program.name}` is not known", call,
                 "here", others=((origin, f"{name} stands in no shape of an argument alone"),),
                 fix=f"say it in the call: {name}=...",
             )  # fmt: skip
@@ -166,7 +167,7 @@ def _wanted_shape(
         return signature.shape(name, sizes)
     except NotStatic as error:
         raise fail(
-            "E0701", f"the shape of `{name}` depends on `{error.name}`", origin, "here",
+            "E0706", f"the shape of `{name}` depends on `{error.name}`", origin, "here",
             fix=f"say it in the call: {error.name}=...",
         ) from None  # fmt: skip
 

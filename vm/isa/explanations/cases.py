@@ -31,16 +31,16 @@ EXPLANATIONS = (
     Explanation(
         "E0701", "arguments that disagree about a size",
         "A size stands in the shapes of several parameters and the tensors given for them make it "
-        "different numbers, or no shape says what it is.",
+        "different numbers, or the call gives it another value.",
         _case("A = arange(f32, [N])", "B = arange(f32, [N + 1])", "expect(copy(A), same(A, B))"),
-        "B", "Give tensors whose shapes agree, or say the size in the call: f(A, N=32).",
+        "B", "Give tensors whose shapes agree.",
     ),
     Explanation(
-        "E0702", "an argument of another dtype or rank",
-        "A program takes tensors of exactly the dtype and rank of its parameters. Nothing is "
-        "converted silently.",
+        "E0702", "an argument of another type",
+        "A program takes what its parameters say: a tensor of that dtype and rank, or one number "
+        "that the dtype holds. Nothing is converted silently.",
         _case("A = arange(f16, [N])", "expect(copy(A), A)"), "A",
-        "Make the tensor in the dtype that the program wants.",
+        "Give a tensor or number of the type that the parameter has.",
     ),
     Explanation(
         "E0703", "sizes that break a fact",
@@ -63,5 +63,14 @@ EXPLANATIONS = (
         "machine keeps several copies. The same code says that memory ran out before.",
         _case("A = zeros(f32, [N])", "expect(copy(A), A)", sizes="N = 1073741824"),
         "zeros(f32, [N])", "Give it smaller sizes: --set N=1024.",
+    ),
+    Explanation(
+        "E0706", "a size that nothing tells",
+        "A size gets its value from a tensor in whose shape it stands alone. Where it stands only "
+        "in the shapes of results, or in sums and products, no argument says what it is.",
+        "vm 1\nprogram nothing(C: out(global(f32))[N])\n  grid (N / 32) threads 32\n{\n"
+        "  store(C[block_index() * 32 +: 32], 0.0)\n}\n"
+        "case main() {\n  C = nothing()\n  expect(C, zeros(f32, [32]))\n}\n",
+        "nothing()", "Say it in the call: nothing(N=32).",
     ),
 )  # fmt: skip

@@ -9,9 +9,7 @@ EXPLANATIONS = (
         "E0901", "an instruction that the target cannot do here",
         "No rule of the target fits the instruction with these dtypes and layouts. The message "
         "says what each rule that was tried would have needed.",
-        program('x = atomic(C[0 +: 32], load(A[0 +: 32]), op="max")',
-                parameters="A: global(f16)[N], C: inout(global(f16))[N]"),
-        'atomic(C[0 +: 32], load(A[0 +: 32]), op="max")',
+        program("full = mbarrier_alloc([1])", "mbarrier_arrive(full[0])"), "mbarrier_alloc([1])",
         "Use another dtype or another instruction, or a target that can.", COMPILE,
     ),
     Explanation(

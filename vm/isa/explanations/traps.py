@@ -66,8 +66,9 @@ EXPLANATIONS = (
         "Write it first, or declare the parameter inout.",
     ),
     _run(
-        "E0508", "an index outside its tile",
-        "Gather and scatter take every index from the tile: indices do not clip.",
+        "E0508", "an index outside what it chooses from",
+        "Gather and scatter take every index from the tile, lookup every code from the table: "
+        "neither clips.",
         ("i = iota(i32, [64]) + 1", "store(C[0 +: 64], gather(A[0 +: 64], i))"), "i",
         "Keep indices inside, or clamp them: min(i, 63).",
     ),
@@ -88,7 +89,8 @@ EXPLANATIONS = (
     ),
     _run(
         "E0511", "an access at a byte that is not aligned",
-        "Machine instructions move 1 to 16 bytes, which begin at a multiple of their number.",
+        "Machine instructions move 1 to 16 bytes, which begin at a multiple of their number; bulk "
+        "copies begin at a multiple of 16 bytes.",
         ("x = fill(0.0, f32, [64], layout=spatial(64))",
          "at = cast(iota(i32, [64], layout=spatial(64)), i64) * 2",
          "store(C[0 +: 64], nv.load_global(x, A, at))"), "nv.load_global(x, A, at)",

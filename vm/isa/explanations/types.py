@@ -100,4 +100,13 @@ EXPLANATIONS = (
         program("store(A[0 +: 32], fill(0.0, f32, [32]))"), "A[0 +: 32]",
         "Declare it out(global(f32))[N], or inout(...) where it is read as well.",
     ),
+    Explanation(
+        "E0215", "a variable of the block that a group assigns",
+        "All threads that hold a variable hold one value. If the threads of a group assigned one "
+        "of the block, the others would keep the old value. A group may read it.",
+        program("var n = 0", "group first(warps=1) {", "  n := n + 1", "}", "print(n)"),
+        "n := n + 1",
+        "Declare a variable inside the group, which may begin with the value of the block's: "
+        "`var m = n`. What a group computes leaves it through memory.",
+    ),
 )  # fmt: skip
