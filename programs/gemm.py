@@ -49,7 +49,8 @@ class Schedule:
     at once, of this grid and of the next. `bulk` fills stages by one copy of the copy engine each
     (sm_90a and later), else every thread copies its part. `offset_outside` multiplies codes as they
     are and takes the offset or the zero points from the products, times the sums of activations
-    (unsigned weights and f16 activations). Raises `ValueError` for what fits no fragment.
+    (unsigned weights and f16 activations; infinite ones then give NaN). Raises `ValueError` for
+    what fits no fragment.
     """
 
     rows: int = 64

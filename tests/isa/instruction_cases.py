@@ -140,6 +140,8 @@ BODIES: dict[str, str] = {
     "nv.dequantize": "  y = fill(3, u4, [64], layout=spatial(32).local(2))\n"
     "  print(nv.dequantize(y, f16, [1, 0], spatial(32).local(2), offset=8))",
     "nv.vote": "  print(nv.vote(thread_index() < n, op=\"all\"))",
+    "nv.fields": "  y = fill(3, u4, [64], layout=spatial(32).local(2))\n"
+    "  print(nv.fields(y, [1, 0], [7]))",
     "nv.shuffle_xor": "  print(nv.shuffle_xor(thread_index(), 16))",
     "nv.load_global_bits": f"{PER_THREAD}  y = undefined(u4, [32], spatial(32))\n"
     "  z = nv.load_global_bits(y, A, at); print(cast(z, i32))",

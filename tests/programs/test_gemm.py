@@ -33,6 +33,7 @@ SCHEDULES = {
     "one stage, 12 warps": Schedule(rows=16, warps=12, stages=1, depth=32),
     "16 columns": Schedule(rows=32, columns=16, warps=4, depth=32),
     "threads": Schedule(rows=32, warps=4, stages=3, depth=64, bulk=False),
+    "offsets inside": Schedule(rows=32, warps=4, depth=64, offset_outside=False),
     "threads, spans": Schedule(rows=16, columns=16, warps=2, stages=2, span=2, bulk=False),
 }
 

@@ -182,7 +182,7 @@ class _Views:
 
     def __init__(self, w: Writer):
         self.w = w
-        # What holds which bytes of the source.
+        # Which bytes of the source values hold.
         self.held: dict[int, list[int | None]] = {
             word: list(range(4 * word, 4 * word + 4)) for word in range(w.words)
         }
@@ -223,16 +223,12 @@ class _Views:
             return known
         for first, first_bytes in self.held.items():
             for second, second_bytes in self.held.items():
-                if first < second and _covers(wanted, None, {*first_bytes, *second_bytes}):
+                if first <= second and _covers(wanted, None, {*first_bytes, *second_bytes}):
                     return self._permuted(first, second, wanted)
-        # Three words: all but one byte from two of them, then that one.
-        for at in range(4):
-            rest = [*wanted[:at], None, *wanted[at + 1 :]]
-            words = {byte // 4 for byte in rest if byte is not None}
-            if len(words) <= 2:
-                part = self._gathered(rest)
-                return self._permuted(*sorted((part, wanted[at] // 4)), wanted)
-        raise AssertionError(f"bytes {wanted} of four words")
+        # More words: all but one byte, then that one.
+        at = next(i for i in (3, 2, 1, 0) if wanted[i] is not None)
+        part = self._gathered([*wanted[:at], None, *wanted[at + 1 :]])
+        return self._permuted(*sorted((part, wanted[at] // 4)), wanted)
 
     def _permuted(self, first: int, second: int, wanted: list[int | None]) -> int:
         both = [*self.held[first], *self.held[second]]

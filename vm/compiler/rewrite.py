@@ -257,7 +257,11 @@ class Rewriter:
         scalar = all(isinstance(type_, ScalarType) or is_per_thread(type_) for type_ in types)
         divides = made.opcode in ("div", "mod", "ceil_div")
         safe = not divides or (isinstance(made.y, Immediate) and made.y.value != 0)
-        return bool(types) and scalar and safe and not any(v.mutable for v in made.used_values())
+        # Of constants alone only whole numbers, where other values became known: these fold.
+        folds = bool(types) or (
+            hasattr(type(made), "fold") and all(isinstance(o.value, int) for o in made.operands())
+        )
+        return folds and scalar and safe and not any(v.mutable for v in made.used_values())
 
     def _place(self, made: Instruction, result: Value) -> Any:
         """Puts pure arithmetic into the outermost block that knows its operands, once."""
