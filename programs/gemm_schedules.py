@@ -248,7 +248,8 @@ def predicted_us(
 
     memory = (blocks * stages * stage + 2 * m * (n + k)) / device.bandwidth
     weights = stages * schedule.span * rows * step / LANES
-    issue = worked * weights * (cast_cost(form, schedule) + costs.weight) / (SCHEDULERS * device.clock)
+    slots = weights * (cast_cost(form, schedule) + costs.weight)
+    issue = worked * slots / (SCHEDULERS * device.clock)
     copies = worked * stages * costs.copy
 
     taken = min(device.shared_bytes, held * (shared_bytes(form, schedule) + device.reserved_bytes))
