@@ -100,6 +100,14 @@ def stage_bytes(form: Form, schedule: Schedule) -> int:
     return schedule.span * (weights + _row_bits(form) * rows // 8)
 
 
+def multiplies_fields(form: Form, schedule: Schedule) -> bool:
+    """Whether codes are multiplied as they are, by the lowering for fields: unsigned integers times
+    f16, where what is taken from all of a row leaves the product."""
+    unsigned = dtype(form.weight).kind == "unsigned" and not form.entries
+    shifted = bool(form.offset or form.zero_point)
+    return unsigned and form.activation == "f16" and (schedule.offset_outside or not shifted)
+
+
 def plus(x, y):
     """x + y, without a sum where the one or the other is 0."""
     return y if _is_zero(x) else x if _is_zero(y) else x + y
@@ -141,10 +149,8 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     dots = b.layout(b.dot_layout(ROWS, COLUMNS, BK, ACTIVATION, 1, k_run=BK // 16))
     run = BK // 4 if min(group_of(form), schedule.depth) > 16 else 2
     # Codes are multiplied as they are where what is taken from all of a row leaves the product.
-    shifted = bool(form.offset or form.zero_point)
-    as_fields = dtype(form.weight).kind == "unsigned" and form.activation == "f16"
-    as_fields = as_fields and (schedule.offset_outside or not shifted)
-    outside = as_fields and shifted
+    as_fields = multiplies_fields(form, schedule)
+    outside = as_fields and bool(form.offset or form.zero_point)
     codes = b.layout(
         dots.a
         if form.entries

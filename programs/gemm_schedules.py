@@ -14,13 +14,23 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 
-from programs.gemm import DEPTHS, LANES, Schedule, gemm, group_of, stage_bytes
+from programs.gemm import (
+    DEPTHS,
+    LANES,
+    Schedule,
+    gemm,
+    group_of,
+    multiplies_fields,
+    stage_bytes,
+)
 from programs.quantized_matmul import Form, add_form_arguments, given_form
 from vm.compiler.casts import best_distance, ordered, plan
+from vm.compiler.casts_fields import arrange, period
+from vm.compiler.casts_fields import plan as fields_plan
 from vm.errors import VmError
 from vm.isa.dtypes import DTypeError, dtype
 from vm.runtime.tuning import Configuration, Work
@@ -104,7 +114,7 @@ def fitting(form: Form, m: int, n: int, k: int, device: Device) -> Iterator[Sche
     """The schedules that fit a device: its shared memory, and its registers as far as is known
     before compiling."""
     for schedule in fitting_shared_memory(form, m, n, k, device):
-        if least_registers(form, schedule) <= registers_allowed(schedule, device):
+        if fits_registers(form, schedule, device):
             yield schedule
 
 
@@ -133,6 +143,11 @@ def fitting_shared_memory(
                 for depth in ((64, 128) if columns == 8 else (32, 64)) if stages >= least else ():
                     yield Schedule(rows, columns, warps, stages, span, depth, resident,
                                    device.has_bulk_copies)  # fmt: skip
+
+
+def fits_registers(form: Form, schedule: Schedule, device: Device) -> bool:
+    """Whether a schedule should not spill."""
+    return least_registers(form, schedule) <= registers_allowed(schedule, device)
 
 
 def registers_allowed(schedule: Schedule, device: Device) -> int:
@@ -183,12 +198,21 @@ def places(form: Form, schedule: Schedule, device: Device) -> int:
     )
 
 
-@lru_cache(maxsize=256)
-def cast_cost(form: Form) -> float:
+def cast_cost(form: Form, schedule: Schedule) -> float:
     """Instructions that make a weight out of its code, those of its zero point included."""
+    return _cast_cost(form, multiplies_fields(form, schedule))
+
+
+@lru_cache(maxsize=256)
+def _cast_cost(form: Form, as_fields: bool) -> float:
     if form.entries:
         return LOOKUP
     source, target = dtype(form.weight), dtype(form.activation)
+    if as_fields:
+        apart = period(source)  # elements of a pair, in the order that packing gives them
+        slots = tuple(slot for low in range(apart) for slot in (low, low + apart))
+        found = arrange(source, slots, tuple(range(apart)), 2 * apart)
+        return fields_plan(source, found.slots, found.places, 2 * apart).cost / (2 * apart)
     run = 32
     slots = ordered(run, best_distance(source, target, run))
     found = plan(source, target, slots, run, form.offset)
@@ -224,7 +248,8 @@ def predicted_us(
 
     memory = (blocks * stages * stage + 2 * m * (n + k)) / device.bandwidth
     weights = stages * schedule.span * rows * step / LANES
-    issue = worked * weights * (cast_cost(form) + costs.weight) / (SCHEDULERS * device.clock)
+    slots = weights * (cast_cost(form, schedule) + costs.weight)
+    issue = worked * slots / (SCHEDULERS * device.clock)
     copies = worked * stages * costs.copy
 
     taken = min(device.shared_bytes, held * (shared_bytes(form, schedule) + device.reserved_bytes))
@@ -254,16 +279,23 @@ def is_shared_evenly(schedule: Schedule) -> bool:
 
 
 def best(
-    form: Form, m: int, n: int, k: int, device: Device, count: int | None = None,
-    costs: Costs = COSTS,
+    form: Form, m: int, n: int, k: int, device: Device, count: int | None = None
 ) -> list[Schedule]:
-    """The fitting schedules, the one that should be fastest first, `count` of them if given.
+    """The fitting schedules, the one that should be fastest first, `count` of them if given."""
+    return ranked(fitting(form, m, n, k, device), form, m, n, k, device)[:count]
+
+
+def ranked(
+    schedules: Iterable[Schedule],
+    form: Form, m: int, n: int, k: int, device: Device, costs: Costs = COSTS,
+) -> list[Schedule]:  # fmt: skip
+    """Schedules in the order of the times that the model expects.
 
     Of those that differ in nothing but depth, or a residence that is exceeded anyway, there is one:
     the model is too coarse to tell them apart, and the few that are measured should differ.
     """
     found: dict[Schedule, tuple[float, Schedule]] = {}
-    for schedule in fitting(form, m, n, k, device):
+    for schedule in schedules:
         free = registers(form, schedule) <= registers_allowed(schedule, device)
         held = places(form, schedule, device) if free else schedule.resident
         us = predicted_us(form, m, n, k, schedule, device, costs)
@@ -271,7 +303,7 @@ def best(
         if kind not in found or us < found[kind][0]:
             found[kind] = us, schedule
     by_time = sorted(found.values(), key=lambda each: each[0])
-    return [schedule for _, schedule in by_time[:count]]
+    return [schedule for _, schedule in by_time]
 
 
 def choose(form: Form, m: int, n: int, k: int, device: Device) -> Schedule:
@@ -292,7 +324,7 @@ def configurations(form: Form, schedules: Sequence[Schedule]) -> list[Configurat
 
 def work(m: int, n: int, k: int) -> Work:
     """What is tuned: the product of these sizes."""
-    return Work("one_row", {"M": m, "N": n, "K": k}, "gemm")
+    return Work("main", {"M": m, "N": n, "K": k}, "gemm")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -74,9 +74,19 @@ def test_no_call_is_faster_than_reading_its_weights_and_more_of_anything_takes_l
 
 
 def test_a_cast_costs_what_its_generator_says_and_a_zero_point_half_an_instruction():
-    assert cast_cost(FORM) == 1.0
-    assert cast_cost(Form("u4", 128, zero_point=True)) == 1.5
-    assert cast_cost(Form("u2", 128)) < cast_cost(Form("f6e3m2", 128)) < cast_cost(Form("f8e4m3"))
+    inside = Schedule(offset_outside=False)
+    assert cast_cost(FORM, inside) == 1.0
+    assert cast_cost(Form("u4", 128, zero_point=True), inside) == 1.5
+    floats = [cast_cost(Form(name, 128), inside) for name in ("f6e3m2", "f8e4m3")]
+    assert cast_cost(Form("u2", 128, offset=2), inside) < floats[0] < floats[1]
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_codes_that_are_multiplied_as_they_are_cost_less_than_a_cast(bits):
+    form = Form(f"u{bits}", 128, offset=1 << (bits - 1))
+    outside, inside = (cast_cost(form, Schedule(offset_outside=each)) for each in (True, False))
+    assert 0.5 <= outside < inside
+    assert cast_cost(replace(form, activation="bf16"), Schedule()) >= inside
 
 
 def test_the_best_differ_in_more_than_depth_and_come_in_the_order_of_their_times():
@@ -98,7 +108,7 @@ def test_the_command_shows_the_best_and_says_what_is_wrong(capsys):
     assert capsys.readouterr().err.startswith("error: u9")
 
 
-def test_schedules_are_tuned_on_the_case_of_one_row_with_the_sizes_that_are_asked_for(tmp_path):
+def test_schedules_are_tuned_on_the_main_case_with_the_sizes_that_are_asked_for(tmp_path):
     """On a stopwatch that knows nothing of time: the kernel and its arguments reach it."""
     seen = []
 

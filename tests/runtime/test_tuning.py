@@ -161,6 +161,12 @@ def test_constants_that_no_kernel_can_be_made_with_are_not_run(tmp_path):
     assert stopwatch.measured == [32]
 
 
+def test_a_case_or_size_that_is_not_there_is_no_fault_of_a_configuration(tmp_path):
+    for work, code in ((Work("other", {}), "E0809"), (Work("main", {"L": 1}), "E0803")):
+        with pytest.raises(VmError, match=code):
+            tune(blocks(32), work, FakeStopwatch(), Store(tmp_path))
+
+
 def test_where_nothing_can_be_used_every_reason_is_told(tmp_path):
     found = tune(blocks(0, -32), WORK, FakeStopwatch(), Store(tmp_path))
     with pytest.raises(VmError, match="E0850") as caught:

@@ -9,7 +9,9 @@ from vm.errors import Source, fail
 from vm.isa.parse import parse_expression
 from vm.isa.static import Environment, NotStatic, evaluate
 
-EXAMPLES = {"--set": "M=64", "--input": "A=file.npy", "--output": "C=file.npy"}
+EXAMPLES = {
+    "--set": "M=64", "--try": "STAGES=2,3,4", "--input": "A=file.npy", "--output": "C=file.npy",
+}  # fmt: skip
 
 
 def parse_assignment(text: str, option: str) -> tuple[str, str]:

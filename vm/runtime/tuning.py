@@ -204,16 +204,28 @@ def _known(
         try:
             key = _key(configuration, work, stopwatch)
             found.append((configuration, store.get(key), key))
-        except VmError as error:  # there is no kernel to store anything under
-            found.append((configuration, Outcome(None, _fault(error)), ""))
+        except Unmade as error:  # there is no kernel to store anything under
+            found.append((configuration, Outcome(None, str(error)), ""))
     return found
 
 
+class Unmade(Exception):
+    """No kernel can be made of a configuration."""
+
+
 def _key(configuration: Configuration, work: Work, stopwatch: Stopwatch) -> str:
-    module = configuration.module()
+    """Raises `Unmade` for a fault of the configuration, `VmError` for one of the work."""
+    try:
+        module = configuration.module()
+    except VmError as error:
+        raise Unmade(_fault(error)) from error
     case, program = work.find(module)
     sizes = sizes_of_case(module, case, work.sizes)
-    return key_of(module[program].instantiate(), sizes, stopwatch)
+    try:
+        kernel = module[program].instantiate()
+    except VmError as error:
+        raise Unmade(_fault(error)) from error
+    return key_of(kernel, sizes, stopwatch)
 
 
 def _measure(configuration: Configuration, work: Work, stopwatch: Stopwatch) -> Outcome:
