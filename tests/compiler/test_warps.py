@@ -64,6 +64,7 @@ program p(A: global(f32)[8, 256], C: out(global(bool))[8, 2]) grid (1) threads 1
 
 @pytest.mark.parametrize(("target", "width"), [("sm_80", 32), ("gfx942", 64)])
 def test_whole_warps_vote(target, width):
+    # Tests rule Exec/amd.vote.
     kernel = parse(VOTE)["p"].instantiate(warp_width=width)
     lowered = pipeline.lower(kernel, pipeline.target(target), ALIGNED).kernel
     opcodes = [i.opcode.partition(".")[2] for i in control.walk(lowered.body)]
