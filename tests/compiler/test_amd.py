@@ -267,7 +267,7 @@ VM_KERNEL(test, 64, 1)(unsigned char* a, unsigned char* b, unsigned char* c) {{
 }}
 """
     folder = tmp_path_factory.getbasetemp() / "mfma"
-    host = compile_host(text, folder, HostOptions(warp_width=64))
+    host = compile_host(text, folder, HostOptions(optimization=0, warp_width=64))
     run(host, "test", (1,), 64, 0, [held_a, held_b, held_c], order)
     expected = coded(np.ascontiguousarray((a @ b + c)[row, column]), sum_kind)
     np.testing.assert_array_equal(held_c, expected)

@@ -26,7 +26,7 @@ def launch(
     names = [f"unsigned char* {name}" for name in "abcd"[: len(arrays)]]
     names += [f"int {name}" for name in "nmk"[: len(arguments) - len(arrays)]]
     text = f'#include "vm.h"\nVM_KERNEL(test, {threads}, 1)({", ".join(names)}) {{\n{body}\n}}\n'
-    target = compile_host(text, cache, HostOptions(**options), "test.cpp")
+    target = compile_host(text, cache, HostOptions(optimization=0, **options), "test.cpp")
     return run(target, "test", grid, threads, shared, arguments, order)
 
 
