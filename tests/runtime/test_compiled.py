@@ -37,15 +37,6 @@ def names(value: object) -> str:
     return value.stem if isinstance(value, Path) else str(value)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    """Objects of these tests are made once and lie in a folder of their own."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(compiled, "default_directory", lambda: tmp_path_factory.getbasetemp() / "cache")
-    yield
-    patch.undo()
-
-
 def run(monkeypatch, path: Path, case: str, **options) -> cases.CaseResult:
     """A case on the emulator with options of it."""
     execute = functools.partial(run_on_emulator, **options)

@@ -13,9 +13,9 @@ from vm.runtime.emulator import EmulatorFault, HostOptions, compile_host, run
 ORDERS = ("forward", "reverse", "random:1", "random:2", "random:3")
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("objects")
+@pytest.fixture
+def cache(objects):
+    return objects
 
 
 def launch(
