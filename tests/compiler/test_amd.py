@@ -235,7 +235,7 @@ def coded(values: np.ndarray, kind: str) -> np.ndarray:
 
 @pytest.mark.parametrize("order", ["forward", "reverse"])
 @pytest.mark.parametrize(("name", "form"), FORMS)
-def test_mfma_is_the_product_of_matrices(name, form, order, tmp_path_factory):
+def test_mfma_is_the_product_of_matrices(name, form, order, objects):
     """AMD's CDNA3 ISA, section 7.1: with P = 64 / M blocks of lanes, lane l has row (column) l % M
     of A (B) and the k from K / P * (l / M) on; of the result it has column l % M, and rows in runs
     of four, 4 * (l / M) within each 4 P."""
@@ -266,8 +266,7 @@ VM_KERNEL(test, 64, 1)(unsigned char* a, unsigned char* b, unsigned char* c) {{
   for (int i = 0; i < {words}; i++) vm_store_global<4>(c + (VM_THREAD * {words} + i) * 4, z, 4 * i);
 }}
 """
-    folder = tmp_path_factory.getbasetemp() / "mfma"
-    host = compile_host(text, folder, HostOptions(warp_width=64))
+    host = compile_host(text, objects, HostOptions(optimization=0, warp_width=64))
     run(host, "test", (1,), 64, 0, [held_a, held_b, held_c], order)
     expected = coded(np.ascontiguousarray((a @ b + c)[row, column]), sum_kind)
     np.testing.assert_array_equal(held_c, expected)

@@ -94,9 +94,9 @@ def test_every_pass_keeps_the_meaning_of_a_random_program(seed):
     assert random_programs.check_on_machine(random_programs.trial(seed)) == []
 
 
-def test_emitted_random_programs_give_the_same_bits(tmp_path):
+def test_emitted_random_programs_give_the_same_bits(objects):
     trials = [random_programs.trial(seed) for seed in ON_EMULATOR]
-    assert list(random_programs.check_on_emulator(trials, tmp_path)) == []
+    assert list(random_programs.check_on_emulator(trials, objects)) == []
 
 
 def test_random_programs_have_every_step():

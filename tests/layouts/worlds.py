@@ -91,7 +91,7 @@ def _factorizations(size: int, parts: int) -> Iterator[tuple[int, ...]]:
 def every_layout(elements: int, rank: int, replications: tuple[int, ...] = ()) -> tuple:
     """Every layout of `elements` elements, at most 3 modes and `rank` axes, each also with every
     placing of the given replications among the thread digits."""
-    found = set()
+    found: dict[RegisterLayout, None] = {}
     for parts in range(4):
         for modes in _factorizations(elements, parts):
             for cuts in _compositions(parts, rank):
@@ -102,12 +102,12 @@ def every_layout(elements: int, rank: int, replications: tuple[int, ...] = ()) -
                 for order in permutations(range(parts)):
                     for split in range(parts + 1):
                         threads, slots = order[:split], order[split:]
-                        found.add(RegisterLayout(tuple(shape), modes, threads, slots))
+                        found[RegisterLayout(tuple(shape), modes, threads, slots)] = None
                         for copies in replications:
                             for place in range(split + 1):
                                 spread = (*threads[:place], -copies, *threads[place:])
-                                found.add(RegisterLayout(tuple(shape), modes, spread, slots))
-    return tuple(sorted(found, key=str))
+                                found[RegisterLayout(tuple(shape), modes, spread, slots)] = None
+    return tuple(found)
 
 
 def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:

@@ -13,9 +13,9 @@ from vm.runtime.emulator import EmulatorFault, HostOptions, compile_host, run
 ORDERS = ("forward", "reverse", "random:1", "random:2", "random:3")
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("objects")
+@pytest.fixture
+def cache(objects):
+    return objects
 
 
 def launch(
@@ -26,7 +26,7 @@ def launch(
     names = [f"unsigned char* {name}" for name in "abcd"[: len(arrays)]]
     names += [f"int {name}" for name in "nmk"[: len(arguments) - len(arrays)]]
     text = f'#include "vm.h"\nVM_KERNEL(test, {threads}, 1)({", ".join(names)}) {{\n{body}\n}}\n'
-    target = compile_host(text, cache, HostOptions(**options), "test.cpp")
+    target = compile_host(text, cache, HostOptions(optimization=0, **options), "test.cpp")
     return run(target, "test", grid, threads, shared, arguments, order)
 
 

@@ -160,8 +160,9 @@ def _map_text(
 
 
 def run_on_emulator(text: Text, objects: Path, **options) -> None:
-    """Every launch of a text on the emulator, each checked."""
-    target = compile_host(text.source, objects, HostOptions(**options), text.name)
+    """Every launch of a text on the emulator, each checked. They are short: optimizing them would
+    take longer than it saves."""
+    target = compile_host(text.source, objects, HostOptions(optimization=0, **options), text.name)
     for launch in text.launches:
         for order in text.orders:
             arguments = launch.arguments()
