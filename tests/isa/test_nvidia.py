@@ -54,6 +54,7 @@ def test_ldmatrix_gives_each_lane_its_pairs(count, transposed):
 def test_stmatrix_puts_each_lanes_pairs_into_rows(count, transposed):
     """PTX ISA, stmatrix: elements 2 (l % 4) and the next of row l / 4 of each matrix come from
     lane l, rows and columns exchanged where transposed; lane 8 i + r names row r of matrix i."""
+    # Tests rule Exec/nv.stmatrix.
     body = (
         f"  x = load(A, layout=spatial(32, 1).local(1, {2 * count}))\n"
         "  s = shared_alloc(f16, [32, 8], address=0)\n"
