@@ -96,6 +96,11 @@ program dequantized(A: global(u4)[64], C: out(global(f16))[64]) grid (1) threads
   store(C, nv.dequantize(x, f16, [1, 0], spatial(32).local(2), offset=8))
 }
 
+program fields_of(A: global(u4)[64], C: out(global(f16))[64]) grid (1) threads 32 {
+  x = load(A, layout=spatial(32).local(2))
+  store(C, nv.fields(x, [1, 0], [MASK]))
+}
+
 program warps_meet(C: out(global(i32))[32]) grid (1) threads 32 {
   t = thread_index()
   nv.sync_warp()
@@ -177,6 +182,11 @@ def nvidia_tests() -> list[tuple[str, tuple[str, ...], list[str]]]:
         ]),
         ("codes become numbers", ("dequantize",), [
             f"assert_return(dequantized(tensor(u4, {listed(codes)})), tensor(f16, {listed(less)}))",
+        ]),
+        ("fields of halves", ("fields",), [
+            f"assert_return(fields_of(tensor(u4, {listed(codes)}), MASK={place}), tensor(f16, "
+            f"{listed((codes[k ^ 1] * 2.0 ** (place - 24)).hex() for k in range(64))}))"
+            for place in (0, 3, 6)
         ]),
         ("the lanes of a warp meet", ("sync_warp",), [
             f"assert_return(warps_meet(), tensor(i32, {listed(words[:32])}))",
