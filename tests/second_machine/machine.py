@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -18,11 +19,7 @@ from tests.second_machine.numbers import Type, arithmetic, cast, philox_word, ty
 
 
 class Trap(Exception):
-    """A fault: its code and place."""
-
-    def __init__(self, code: str, place: list[int]):
-        super().__init__(code)
-        self.code, self.place = code, place
+    """A fault: its code and its place."""
 
 
 class Leave(Exception):
@@ -42,8 +39,11 @@ class Memory:
     def inside(self, index) -> bool:
         return all(0 <= i < n for i, n in zip(index, self.shape, strict=True))
 
-    def code(self, index) -> int:
+    def code(self, index) -> int | None:
+        """What is at an index; None where nothing has been written."""
         at = self.at(index)
+        if self.known is not None and at not in self.known:
+            return None
         whole = int.from_bytes(self.data[at // 8 : -(-(at + self.kind.bits) // 8)], "little")
         return whole >> (at % 8) & ((1 << self.kind.bits) - 1)
 
@@ -73,37 +73,31 @@ class Mbarrier:
 
 def strides_of(kind: Type, shape, rows: bool) -> list[int]:
     """Row-major, rows beginning at whole bytes if `rows` (rule Type/rows)."""
-    strides, step = [], kind.bits
-    for place, extent in enumerate(reversed(shape)):
-        strides.append(step)
-        step *= extent
-        if place == 0 and rows:
-            step = -(-step // 8) * 8
-    return strides[::-1]
+    line = kind.bits * math.prod(shape[-1:])
+    line = -(-line // 8) * 8 if rows else line
+    return [line * math.prod(shape[n + 1 : -1]) for n in range(len(shape) - 1)] + (
+        [kind.bits] if shape else [])  # fmt: skip
+
+
+def boxes(items, shape) -> np.ndarray:
+    """An array of objects, in row-major order."""
+    made = np.empty(math.prod(shape), object)
+    made[:] = list(items)
+    return made.reshape(shape)
 
 
 def array(items, shape) -> Any:
-    """Elements in row-major order as a value."""
-    made = np.empty(math.prod(shape), object)
-    made[:] = list(items)
-    return made.reshape(shape)[()]
+    """Elements as a value."""
+    return boxes(items, shape)[()]
 
 
-def flat(value, count: int = 1) -> list:
-    """The elements of a value; one alone stands for `count`."""
-    return list(value.ravel()) if isinstance(value, np.ndarray) else [value] * count
+def flat(value) -> list:
+    """The elements of a value."""
+    return list(value.ravel()) if isinstance(value, np.ndarray) else [value]
 
 
 def number(x):
     return float(x) if isinstance(x, str) else x
-
-
-STATIC = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv,
-    "%": operator.mod, "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le,
-    ">": operator.gt, ">=": operator.ge, "and": lambda a, b: a and b, "or": lambda a, b: a or b,
-    "ceil_div": lambda a, b: -(-a // b), "min": min, "max": max,
-}  # fmt: skip
 
 
 def collect(body: list[dict], types: dict[int, dict]) -> None:
@@ -154,7 +148,8 @@ class Launch:
 
     def expression(self, node) -> Any:
         if isinstance(node, dict) and "apply" in node:
-            return STATIC[node["apply"]](*map(self.expression, node["to"]))
+            rule = RULES[SYMBOLS.get(node["apply"], node["apply"])]
+            return rule(*map(self.expression, node["to"]))
         return self.names[node["size"]] if isinstance(node, dict) else node
 
     def run(self) -> list[Memory]:
@@ -175,10 +170,8 @@ class Actor:
         self.warps = threads // launch.kernel["warp_width"]
 
     def run(self, body: list[dict]) -> Iterator[None]:
-        try:
+        with suppress(Leave):
             yield from self.statements(body)
-        except Leave:
-            return
 
     def statements(self, body: list[dict]) -> Iterator[None]:
         groups: list[dict] = []
@@ -271,16 +264,16 @@ class Actor:
             return x
         return cast(float(x), type_of("f64"), type_of(kind))
 
-    def tile(self, s: dict, name: str) -> tuple[Any, list[list[int]], list[int]]:
-        """The tensor, the index of each element of the tile, and the tile's shape."""
+    def tile(self, s: dict, name: str) -> tuple[Any, np.ndarray]:
+        """The tensor, and for each element of the tile its index there."""
         field = s["fields"][name]
         memory = self.values[field["tile"]]
         extents = [n if e == "all" else e
                    for n, e in zip(memory.shape, field["extents"], strict=True)]  # fmt: skip
         offsets = [self.value(offset) for offset in field["offsets"]]
-        where = [[o + k for o, k in zip(offsets, index, strict=True)]
+        where = [tuple(map(operator.add, offsets, index))
                  for index in np.ndindex(*(e or 1 for e in extents))]  # fmt: skip
-        return memory, where, [e for e in extents if e is not None]
+        return memory, boxes(where, [e for e in extents if e is not None])
 
     # --- elementwise ---
     def elementwise(self, s: dict):
@@ -291,8 +284,8 @@ class Actor:
             code, refused = FAULTS[op]
             if kind.integer and any(refused(y) for y in flat(operands[1])):
                 raise Trap(code, s["places"]["y"])
-        rule, result = RULES[op], type_of("bool") if op in COMPARE else kind
-        return each(lambda *given: arithmetic(rule(kind, *given), result), *operands)
+        result = type_of("bool") if op in COMPARE.values() else kind
+        return each(lambda *given: arithmetic(RULES[op](*given), result), *operands)
 
     def do_cast(self, s: dict):
         source, target = self.kind(s, "x"), self.kind(s, "dtype")
@@ -334,8 +327,7 @@ class Actor:
 
     def do_lookup(self, s: dict):
         if "tile" in s["fields"]["table"]:
-            memory, where, _ = self.tile(s, "table")
-            table = [memory.kind.value(memory.code(index)) for index in where]
+            table = flat(self.read(s, "table", *self.tile(s, "table")))
         else:
             table = flat(self.get(s, "table"))
         codes = self.get(s, "codes")
@@ -358,51 +350,35 @@ class Actor:
         result = s["results"][0]
         kind = type_of(self.launch.types[result.get("id", result.get("assign"))]["dtype"])
         shape = [a.shape[0], b.shape[1]]
-        c = flat(c, math.prod(shape))
-        return array([
-            arithmetic(total([Fraction(x) * Fraction(y) if is_finite(x, y) else x * y
-                              for x, y in zip(a[i], b[:, j], strict=True)], c[i * shape[1] + j]),
-                       kind)
-            for i, j in np.ndindex(*shape)
-        ], shape)  # fmt: skip
+        products = array([[Fraction(x) * Fraction(y) if is_finite(x, y) else x * y
+                           for x, y in zip(a[i], b[:, j], strict=True)]
+                          for i, j in np.ndindex(*shape)], shape)  # fmt: skip
+        return each(lambda terms, first: arithmetic(total(terms, first), kind), products, c)
 
     # --- memory ---
-    def reach(self, s: dict, name: str, inside: bool) -> tuple[Memory, list, list]:
-        memory, where, shape = self.tile(s, name)
-        if (inside or memory.shared) and not all(map(memory.inside, where)):
+    def region(self, s: dict, name: str, inside=False, where=None) -> tuple[Memory, np.ndarray]:
+        """A tile, or other places in its tensor, that lies inside if it has to."""
+        memory, tile = self.tile(s, name)
+        where = tile if where is None else where
+        if (inside or memory.shared) and not all(map(memory.inside, where.flat)):
             raise Trap("E0501", s["places"][name])
-        return memory, where, shape
+        return memory, where
 
-    def read(self, s: dict, name: str, memory: Memory, where: list) -> list:
-        inside = [memory.inside(index) for index in where]
-        if memory.known is not None and any(
-            ok and memory.at(index) not in memory.known
-            for ok, index in zip(inside, where, strict=True)
-        ):
+    def read(self, s: dict, name: str, memory: Memory, where: np.ndarray) -> Any:
+        codes = [memory.code(index) if memory.inside(index) else 0 for index in where.flat]
+        if None in codes:
             raise Trap("E0507", s["places"][name])
-        return [memory.kind.value(memory.code(index) if ok else 0)
-                for ok, index in zip(inside, where, strict=True)]  # fmt: skip
+        return array(map(memory.kind.value, codes), where.shape)
 
-    def write(self, memory: Memory, where: list, items: list, op: str = "store") -> None:
-        for index, item in zip(where, items, strict=True):
+    def write(self, memory: Memory, where: np.ndarray, value, op: str = "store") -> None:
+        items = flat(value)
+        items *= where.size if len(items) == 1 else 1
+        for index, item in zip(where.flat, items, strict=True):
             if memory.inside(index):
-                if op not in ("store", "exchange"):
-                    old = memory.kind.value(memory.code(index))
-                    item = arithmetic(COMBINE[op](memory.kind, old, item), memory.kind)
-                memory.put(index, memory.kind.code(item))
-
-    def do_load(self, s: dict):
-        memory, where, shape = self.reach(s, "source", self.get(s, "inside"))
-        return array(self.read(s, "source", memory, where), shape)
-
-    def do_load_scalar(self, s: dict):
-        memory, where, _ = self.reach(s, "source", True)
-        return self.read(s, "source", memory, where)[0]
-
-    def do_store(self, s: dict) -> None:
-        memory, where, _ = self.reach(s, "target", self.get(s, "inside"))
-        items = flat(self.get(s, "value"), len(where))
-        self.write(memory, where, items * (len(where) if len(items) == 1 else 1))
+                old = memory.kind.value(memory.code(index) or 0)
+                new = COMBINE[op](old, item)
+                memory.put(index, memory.kind.code(
+                    arithmetic(new, memory.kind) if op == "add" else new))  # fmt: skip
 
     def do_shared_alloc(self, s: dict) -> Memory:
         kind, shape = self.kind(s, "dtype"), self.get(s, "shape")
@@ -410,70 +386,46 @@ class Actor:
         return Memory(data, kind, shape, strides_of(kind, shape, False), 0, set(), True)
 
     def do_global_view(self, s: dict) -> Memory:
-        memory, where, _ = self.tile(s, "base")
+        memory, where = self.tile(s, "base")
         kind, shape = self.kind(s, "dtype"), [self.value(e) for e in s["fields"]["extents"]]
         given = self.get(s, "strides")
         strides = [n * kind.bits for n in given] if given else strides_of(kind, shape, True)
-        start = memory.at(where[0]) + self.get(s, "offset") * kind.bits
+        start = memory.at(where.flat[0]) + self.get(s, "offset") * kind.bits
         end = start + sum((n - 1) * t for n, t in zip(shape, strides, strict=True)) + kind.bits
         if start < 0 or end > 8 * len(memory.data):
             raise Trap("E0506", s["place"])
         return Memory(memory.data, kind, shape, strides, start)
 
-    def slices(self, s: dict, name: str) -> tuple[Memory, list, list]:
-        """The tile with positions along an axis replaced by those that indices name."""
-        memory, where, shape = self.tile(s, name)
+    def slices(self, s: dict, name: str) -> tuple[Memory, np.ndarray]:
+        """The slices that indices name along an axis of a tile."""
+        _, where = self.tile(s, name)
         axis, chosen = self.get(s, "axis"), flat(self.get(s, "indices"))
-        if any(not 0 <= i < shape[axis] for i in chosen):
+        if any(not 0 <= i < where.shape[axis] for i in chosen):
             raise Trap("E0508", s["places"]["indices"])
-        extents = s["fields"][name]["extents"]
-        dimension = [n for n, e in enumerate(extents) if e is not None][axis]
-        grid = array(where, [e if isinstance(e, int) else n if e else 1
-                             for e, n in zip(extents, memory.shape, strict=True)])  # fmt: skip
-        where = flat(np.take(grid, chosen, dimension))
-        if memory.shared and not all(map(memory.inside, where)):
-            raise Trap("E0501", s["places"][name])
-        return memory, where, [len(chosen) if a == axis else n for a, n in enumerate(shape)]
-
-    def do_gather(self, s: dict):
-        memory, where, shape = self.slices(s, "source")
-        return array(self.read(s, "source", memory, where), shape)
-
-    def do_scatter(self, s: dict) -> None:
-        memory, where, _ = self.slices(s, "target")
-        self.write(memory, where, flat(self.get(s, "value")), self.get(s, "op"))
+        return self.region(s, name, where=np.take(where, chosen, axis))
 
     def do_atomic(self, s: dict):
-        memory, where, shape = self.reach(s, "target", False)
+        memory, where = self.region(s, "target")
         before = self.read(s, "target", memory, where)
-        items = flat(self.get(s, "value"), len(where))
-        self.write(memory, where, items, self.get(s, "op"))
-        return array(before, shape)
-
-    def do_copy_async(self, s: dict) -> None:
-        target, to, _ = self.reach(s, "target", True)
-        source, where, _ = self.reach(s, "source", self.get(s, "inside"))
-        self.write(target, to, self.read(s, "source", source, where))
+        self.write(memory, where, self.get(s, "value"), self.get(s, "op"))
+        return before
 
     # --- mbarriers ---
-    def do_mbarrier_alloc(self, s: dict):
-        shape = self.get(s, "shape")
-        return array([Mbarrier(self.get(s, "warps")) for _ in np.ndindex(*shape)], shape)
-
     def mbarrier(self, s: dict) -> Mbarrier:
-        barriers, (index,), _ = self.tile(s, "barrier")
+        barriers, where = self.tile(s, "barrier")
+        (index,) = where.flat
         if not all(0 <= i < n for i, n in zip(index, barriers.shape, strict=True)):
             raise Trap("E0501", s["places"]["barrier"])
-        return barriers[tuple(index)]
+        return barriers[index]
 
     def do_copy_bulk(self, s: dict) -> None:
-        target, to, _ = self.reach(s, "target", True)
-        source, where, _ = self.reach(s, "source", True)
-        for name, memory, first in (("target", target, to[0]), ("source", source, where[0])):
-            if memory.at(first) % 128:
+        sides = {name: self.region(s, name, True) for name in ("target", "source")}
+        for name, (memory, where) in sides.items():
+            if memory.at(where.flat[0]) % 128:
                 raise Trap("E0511", s["places"][name])
-        self.write(target, to, self.read(s, "source", source, where))
-        self.mbarrier(s).count(0, -len(where) * source.kind.bits // 8)
+        memory, where = sides["source"]
+        self.write(*sides["target"], self.read(s, "source", memory, where))
+        self.mbarrier(s).count(0, -where.size * memory.kind.bits // 8)
 
     # --- the rest ---
     def do_assert(self, s: dict) -> None:
@@ -498,41 +450,33 @@ def total(terms: list, first=0):
 
 
 def reduced(op: str, line: list, kind: Type):
-    if op in ("any", "all"):
-        return {"any": any, "all": all}[op](line)
-    if op in ("max", "min"):
-        kept = [x for x in line if x == x]
-        return {"max": max, "min": min}[op](kept) if kept else line[0]
-    return arithmetic(sum(line) if kind.integer else total(line), kind)
+    if op == "sum":
+        return arithmetic(sum(line) if kind.integer else total(line), kind)
+    kept = [x for x in line if x == x] or line[:1]
+    return {"max": max, "min": min, "any": any, "all": all}[op](kept)
 
 
-# --- rules of elementwise instructions: of the operands' dtype and values ---
-def divide(kind, x, y):
-    if kind.integer:
+# --- rules of elementwise instructions, before the result is rounded or wraps ---
+def divide(x, y):
+    if isinstance(x, int):
         return x // y
-    if y == 0 or math.isnan(y):
-        if math.isnan(x) or math.isnan(y) or x == 0:
-            return math.nan
-        return math.copysign(math.inf, math.copysign(1, x) * math.copysign(1, y))
-    return x / y
+    with np.errstate(all="ignore"):
+        return float(np.divide(x, y))  # also by 0, as IEEE 754 says
 
 
-def least(kind, x, y):
-    return y if x != x else x if y != y else min(x, y)
+def chosen(rule):
+    """min or max: of a number and NaN the number."""
+    return lambda x, y: y if x != x else x if y != y else rule(x, y)
 
 
-def most(kind, x, y):
-    return y if x != x else x if y != y else max(x, y)
-
-
-def fused(kind, x, y, z):
+def fused(x, y, z):
     exact = Fraction(x) * Fraction(y) + Fraction(z) if is_finite(x, y, z) else 0
     return exact or x * y + z  # floats know the sign of a zero
 
 
 def function(rule, at_zero=math.nan):
     """A function of floats; `at_zero` where it has no value at 0, NaN outside of its domain."""
-    def apply(kind, x):
+    def apply(x):
         try:
             return rule(x)
         except OverflowError:
@@ -543,26 +487,21 @@ def function(rule, at_zero=math.nan):
 
 
 def whole(rule):
-    return lambda kind, x: math.copysign(rule(x), x) if math.isfinite(x) else x
+    return lambda x: math.copysign(rule(x), x) if math.isfinite(x) else x
 
 
-def plain(rule):
-    return lambda kind, *operands: rule(*operands)
-
-
-COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
+COMPARE = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
+SYMBOLS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "%": "mod", **COMPARE}
 FAULTS = {op: ("E0502", lambda y: y == 0) for op in ("div", "mod", "ceil_div")}
 FAULTS |= {op: ("E0504", lambda y: y < 0) for op in ("shl", "shr")}
+PLAIN = ("add", "sub", "mul", "mod", "neg", "abs", *COMPARE.values())
 RULES = {
-    **{op: plain(getattr(operator, op)) for op in ("add", "sub", "mul", "neg", "abs", *COMPARE)},
-    "div": divide, "mod": plain(lambda x, y: x - y * (x // y)), "min": least, "max": most,
-    "ceil_div": plain(lambda x, y: -(-x // y)), "fma": fused,
-    "and": plain(lambda x, y: x and y), "or": plain(lambda x, y: x or y),
-    "not": plain(operator.not_), "bit_and": plain(operator.and_), "bit_or": plain(operator.or_),
-    "bit_xor": plain(operator.xor), "bit_not": plain(operator.invert),
-    "shl": lambda kind, x, y: 0 if y >= kind.bits else x << y,
-    "shr": lambda kind, x, y: x >> min(y, kind.bits),
-    "where": plain(lambda condition, x, y: x if condition else y),
+    **{op: getattr(operator, op) for op in PLAIN}, "div": divide, "min": chosen(min),
+    "max": chosen(max), "ceil_div": lambda x, y: -(-x // y), "fma": fused,
+    "and": lambda x, y: x and y, "or": lambda x, y: x or y, "not": operator.not_,
+    "bit_and": operator.and_, "bit_or": operator.or_, "bit_xor": operator.xor,
+    "bit_not": operator.invert, "shl": lambda x, y: x << min(y, 64),
+    "shr": lambda x, y: x >> min(y, 64), "where": lambda condition, x, y: x if condition else y,
     "exp": function(math.exp), "exp2": function(lambda x: 2.0**x),
     "log": function(math.log, -math.inf), "log2": function(math.log2, -math.inf),
     "sqrt": function(math.sqrt), "rsqrt": function(lambda x: 1.0 / math.sqrt(x), math.inf),
@@ -571,28 +510,38 @@ RULES = {
 }  # fmt: skip
 COMBINE = {op: RULES[op] for op in ("add", "max", "min")}
 COMBINE |= {op: RULES["bit_" + op] for op in ("and", "or", "xor")}
+COMBINE |= dict.fromkeys(("store", "exchange"), lambda old, new: new)
 NOTHING = ("synchronize", "commit_async", "wait_async", "print", "var", "grid_wait",
            "grid_launch_dependents")  # fmt: skip
 SIMPLE = {
-    **dict.fromkeys(NOTHING, lambda actor, s, of: None),
-    "copy": lambda actor, s, of: of("x"), "relayout": lambda actor, s, of: of("x"),
-    "fill": lambda actor, s, of: array([of("value")] * math.prod(of("shape")), of("shape")),
-    "undefined": lambda actor, s, of: array([0] * math.prod(of("shape")), of("shape")),
-    "iota": lambda actor, s, of: array(
+    **dict.fromkeys(NOTHING, lambda me, s, of: None),
+    "load": lambda me, s, of: me.read(s, "source", *me.region(s, "source", of("inside"))),
+    "load_scalar": lambda me, s, of: me.read(s, "source", *me.region(s, "source", True)),
+    "store": lambda me, s, of: me.write(*me.region(s, "target", of("inside")), of("value")),
+    "gather": lambda me, s, of: me.read(s, "source", *me.slices(s, "source")),
+    "scatter": lambda me, s, of: me.write(*me.slices(s, "target"), of("value"), of("op")),
+    "mbarrier_alloc": lambda me, s, of: array(
+        [Mbarrier(of("warps")) for _ in np.ndindex(*of("shape"))], of("shape")),
+    "copy_async": lambda me, s, of: me.write(*me.region(s, "target", True), me.read(
+        s, "source", *me.region(s, "source", of("inside")))),
+    "copy": lambda me, s, of: of("x"), "relayout": lambda me, s, of: of("x"),
+    "fill": lambda me, s, of: array([of("value")] * math.prod(of("shape")), of("shape")),
+    "undefined": lambda me, s, of: array([0] * math.prod(of("shape")), of("shape")),
+    "iota": lambda me, s, of: array(
         [index[of("axis")] for index in np.ndindex(*of("shape"))], of("shape")),
-    "thread_index": lambda actor, s, of: array(range(actor.threads), [actor.threads]),
-    "spread": lambda actor, s, of: array([of("x")] * actor.threads, [actor.threads]),
-    "transpose": lambda actor, s, of: np.transpose(of("x"), of("order")),
-    "reshape": lambda actor, s, of: array(flat(of("x")), of("shape")),
-    "broadcast": lambda actor, s, of: np.broadcast_to(of("x"), of("shape")),
-    "repeat": lambda actor, s, of: np.repeat(of("x"), of("count"), of("axis")),
-    "item": lambda actor, s, of: flat(of("x"))[0],
-    "slot_constants": lambda actor, s, of: actor.by_slots(
+    "thread_index": lambda me, s, of: array(range(me.threads), [me.threads]),
+    "spread": lambda me, s, of: array([of("x")] * me.threads, [me.threads]),
+    "transpose": lambda me, s, of: np.transpose(of("x"), of("order")),
+    "reshape": lambda me, s, of: array(flat(of("x")), of("shape")),
+    "broadcast": lambda me, s, of: np.broadcast_to(of("x"), of("shape")),
+    "repeat": lambda me, s, of: np.repeat(of("x"), of("count"), of("axis")),
+    "item": lambda me, s, of: flat(of("x"))[0],
+    "slot_constants": lambda me, s, of: me.by_slots(
         s, lambda thread, slot: number(of("values")[slot])),
-    "philox": lambda actor, s, of: each(philox_word, of("seed"), of("stream"), of("counter")),
-    "block_index": lambda actor, s, of: tuple(actor.block),
-    "grid_size": lambda actor, s, of: tuple(actor.launch.grid),
-    "group_index": lambda actor, s, of: actor.copy,
-    "mbarrier_arrive": lambda actor, s, of: actor.mbarrier(s).count(actor.warps, 0),
-    "mbarrier_expect": lambda actor, s, of: actor.mbarrier(s).count(actor.warps, of("bytes")),
+    "philox": lambda me, s, of: each(philox_word, of("seed"), of("stream"), of("counter")),
+    "block_index": lambda me, s, of: tuple(me.block),
+    "grid_size": lambda me, s, of: tuple(me.launch.grid),
+    "group_index": lambda me, s, of: me.copy,
+    "mbarrier_arrive": lambda me, s, of: me.mbarrier(s).count(me.warps, 0),
+    "mbarrier_expect": lambda me, s, of: me.mbarrier(s).count(me.warps, of("bytes")),
 }  # fmt: skip

@@ -28,10 +28,10 @@ class Type:
         if name == "bool":
             self.kind, self.bits = "bool", 8
         elif name == "nf4":
-            self.kind, self.bits = "codebook", 4
+            self.kind, self.bits, self.table = "codebook", 4, NF4
         elif name == "f8e8m0":
             self.kind, self.bits, self.nan, self.bias = "scale", 8, True, 128
-            self.largest = 2.0**127
+            self.table, self.largest = [2.0 ** (n - 127) for n in range(255)] + [math.nan], 2.0**127
         elif found := re.fullmatch(r"([ui])(\d+)", name):
             self.kind, self.bits = {"u": "unsigned", "i": "signed"}[found[1]], int(found[2])
         else:
@@ -61,10 +61,8 @@ class Type:
             return code != 0
         if self.integer:
             return code - (1 << self.bits) if code > self.high else code
-        if self.kind == "codebook":
-            return NF4[code]
-        if self.kind == "scale":
-            return math.nan if code == 255 else math.ldexp(1.0, code - 127)
+        if self.kind in ("codebook", "scale"):
+            return self.table[code]
         code >>= self.unused
         below = code & ((1 << (self.e + self.m)) - 1)
         if below > self.largest_code:
@@ -80,10 +78,8 @@ class Type:
             return int(value)
         if self.integer:
             return value & ((1 << self.bits) - 1)
-        if self.kind == "codebook":
-            return NF4.index(value)
-        if self.kind == "scale":
-            return 255 if math.isnan(value) else math.frexp(value)[1] - 1 + 127
+        if self.kind in ("codebook", "scale"):
+            return self.table.index(value) if value == value else 255
         if math.isnan(value):
             quiet = 1 << (self.m - 1) if self.infinite else 0
             return (self.largest_code + 1 + quiet) << self.unused

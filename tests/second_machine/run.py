@@ -95,10 +95,11 @@ class Suite:
                           if isinstance(a, Memory) else a for n, a in given.items()}  # fmt: skip
                 results.append(Launch(kernel, copies).run())
         except Trap as trap:
-            if assertion.get("code") != trap.code:
-                return f"{trap.code} at {trap.place}"
+            code, place = trap.args
+            if assertion.get("code") != code:
+                return f"{code} at {place}"
             wanted = assertion["place"]
-            return "" if trap.place[: len(wanted)] == wanted else f"at {trap.place}"
+            return "" if place[: len(wanted)] == wanted else f"at {place}"
         if "results" not in assertion:
             return f"no fault instead of {assertion['code']}"
         for each in assertion["results"]:

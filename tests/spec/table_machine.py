@@ -10,6 +10,7 @@ from collections.abc import Iterable
 # What both families have; `@` stands for the family.
 PROGRAMS = """
 const MASK = 1
+const OP = "any"
 
 program global_words(A: global(u32)[64], C: inout(global(u32))[64], n: i32) grid (1) threads 32 {
   t = cast(thread_index(), i64)
@@ -57,6 +58,10 @@ program exchanged(C: out(global(i32))[32]) grid (1) threads 32 {
   store(C, @.shuffle_xor(thread_index(), MASK))
 }
 
+program voted(n: i32, C: out(global(bool))[64]) grid (1) threads 64 {
+  store(C, @.vote(thread_index() < n, op=OP))
+}
+
 program counted(C: inout(global(i32))[2], B: out(global(i32))[32]) grid (1) threads 32 {
   t = thread_index()
   at = cast(t, i64) * 0
@@ -91,6 +96,11 @@ program dequantized(A: global(u4)[64], C: out(global(f16))[64]) grid (1) threads
   store(C, nv.dequantize(x, f16, [1, 0], spatial(32).local(2), offset=8))
 }
 
+program fields_of(A: global(u4)[64], C: out(global(f16))[64]) grid (1) threads 32 {
+  x = load(A, layout=spatial(32).local(2))
+  store(C, nv.fields(x, [1, 0], [MASK]))
+}
+
 program warps_meet(C: out(global(i32))[32]) grid (1) threads 32 {
   t = thread_index()
   nv.sync_warp()
@@ -100,7 +110,7 @@ program warps_meet(C: out(global(i32))[32]) grid (1) threads 32 {
 
 
 def listed(values: Iterable[int]) -> str:
-    return "[" + ", ".join(map(str, values)) + "]"
+    return "[" + ", ".join(str(value).lower() for value in values) + "]"
 
 
 def tests() -> list[tuple[str, tuple[str, ...], list[str]]]:
@@ -116,6 +126,13 @@ def tests() -> list[tuple[str, tuple[str, ...], list[str]]]:
     exchanges = [
         f"assert_return(exchanged(MASK={mask}), tensor(i32, {listed(k ^ mask for k in range(32))}))"
         for mask in (1, 2, 5, 16, 31)
+    ]
+    votes = [
+        f'assert_return(voted({n}, OP="{op}"), tensor(bool, {listed(holds)}))'
+        for op, rule in (("any", any), ("all", all))
+        for n in (0, 1, 32, 33, 64)
+        for holds in [[rule(w * 32 + lane < n for lane in range(32)) for w in range(2)
+                       for _ in range(32)]]
     ]
     return [
         ("words of global memory", ("load_global", "store_global"), [
@@ -142,6 +159,7 @@ def tests() -> list[tuple[str, tuple[str, ...], list[str]]]:
             f"{listed(nibbles[::-1])}))",
         ]),
         ("lanes exchange what they hold", ("shuffle_xor",), exchanges),
+        ("the lanes of a warp vote", ("vote",), votes),
         ("threads combine with one element", ("atomic_global", "reduce_global", "atomic_shared",
                                               "reduce_shared"), [
             f"assert_return(counted(tensor(i32, [5, 7])), tensor(i32, [69, 31]), tensor(i32, "
@@ -164,6 +182,11 @@ def nvidia_tests() -> list[tuple[str, tuple[str, ...], list[str]]]:
         ]),
         ("codes become numbers", ("dequantize",), [
             f"assert_return(dequantized(tensor(u4, {listed(codes)})), tensor(f16, {listed(less)}))",
+        ]),
+        ("fields of halves", ("fields",), [
+            f"assert_return(fields_of(tensor(u4, {listed(codes)}), MASK={place}), tensor(f16, "
+            f"{listed((codes[k ^ 1] * 2.0 ** (place - 24)).hex() for k in range(64))}))"
+            for place in (0, 3, 6)
         ]),
         ("the lanes of a warp meet", ("sync_warp",), [
             f"assert_return(warps_meet(), tensor(i32, {listed(words[:32])}))",
