@@ -193,7 +193,7 @@ def main() -> int:
     files = arguments.files or sorted((ROOT / "programs").glob("*.vm"))
     on_gpu = arguments.on == "cuda"
     written: dict[str, Any] = {
-        "date": arguments.date, "command": command_of("benchmarks.cases_on_gpu"),
+        "date": arguments.date, "command": command_of("-m benchmarks.cases_on_gpu", sys.argv[1:]),
         "device": asdict(first_gpu()) if on_gpu else arguments.on, "seconds": {},
     }  # fmt: skip
     parts: dict[str, Callable[[], Any]] = {

@@ -26,7 +26,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import ROOT, command_of, first_gpu
+from benchmarks.machine import ROOT, command_of, first_gpu, without_root
 from vm.errors import VmError
 from vm.isa.kernel import Kernel
 from vm.isa.program import load
@@ -174,7 +174,8 @@ def main() -> int:
     arguments = parser.parse_args()
     files = arguments.files or test_files(SUITE)
     written: dict[str, Any] = {"date": arguments.date, "executor": arguments.on,
-                               "command": command_of("benchmarks.conformance_on_gpu")}  # fmt: skip
+                               "command": command_of(
+                                   "-m benchmarks.conformance_on_gpu", sys.argv[1:])}  # fmt: skip
     targets = arguments.target or []
     if arguments.on == "cuda" and not arguments.compile_only:
         gpu = first_gpu()
@@ -197,7 +198,8 @@ def main() -> int:
         written |= {"seconds": round(time.perf_counter() - started, 1), "files": reports}
         print(table(reports))
     if arguments.out is not None:
-        arguments.out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+        text = without_root(json.dumps(written, indent=1))
+        arguments.out.write_text(text + "\n", encoding="utf-8")
     return 1 if compiled.failed or any(map(failures, reports)) else 0
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ if not __package__:  # run as a file: make the `benchmarks` package importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.ceilings import Ceiling
+from benchmarks.machine import command_of
 from benchmarks.peers import PEERS, Peer
 from benchmarks.problem import SIX_SHAPES, Point, order_points, parse_points
 from benchmarks.report import Device, Failure, Result, Timing, make_row, summary_text
@@ -192,7 +192,7 @@ def main(command_line: Sequence[str]) -> int:
     peers, versions, missing = available(chosen)
     result = Result(
         date=options.date,
-        command="python benchmarks/gemm.py " + shlex.join(command_line),
+        command=command_of("benchmarks/gemm.py", command_line),
         device=laboratory.device(),
         versions={"python": platform.python_version()} | versions,
         missing=missing,

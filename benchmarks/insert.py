@@ -2,8 +2,9 @@
 
     python benchmarks/insert.py README.md benchmarks/notes.md
 
-A block looks as below; everything between its two comments is replaced. KIND is one of KINDS, FILE
-a name in benchmarks/results/, and optional words `weight=u4`, `m=1,8`, `peer=a,b` select rows.
+A block looks as below; everything between its two comments is replaced. KIND is one of KINDS or
+OTHERS, FILE a name in benchmarks/results/; words `weight=u4`, `m=1,8`, `peer=a,b` select the rows
+of KINDS.
 
     <!-- table KIND FILE weight=u4 m=1,8 -->
     <!-- end table -->
@@ -11,10 +12,12 @@ a name in benchmarks/results/, and optional words `weight=u4`, `m=1,8`, `peer=a,
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a file: make the `benchmarks` package importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -48,6 +51,27 @@ KINDS: dict[str, Callable[[Result], str]] = {
 }
 
 
+def front_end_table(data: Mapping[str, Any]) -> str:
+    """What `python -m benchmarks.front_end` measured."""
+    times = data["milliseconds"]
+    lines = [
+        ("import the package", times["imports"]),
+        (f"parse its {data['lines']} lines, first time in a process", times["first_parse"]),
+        ("parse them again", times["parse"]),
+        (f"instantiate (types, layouts; {data['instructions']} instructions)",
+         times["instantiate"]),
+        ("verify", times["verify"]),
+        *((f"run {sizes} on the reference machine, all checks", t)
+          for sizes, t in times["run"].items()),
+    ]  # fmt: skip
+    shown = [[what, f"{time:.3g}" if time < 100 else f"{time:.0f}"] for what, time in lines]
+    return markdown_table(["what", f"ms ({data['machine']}, Python {data['python']})"], shown)
+
+
+OTHERS: dict[str, Callable[[Mapping[str, Any]], str]] = {"front_end": front_end_table}
+"""Tables of files that are no run of the harness."""
+
+
 def select(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
     """The rows that every `field=value,value` word allows; ValueError for any other word."""
     chosen = list(rows)
@@ -62,8 +86,10 @@ def select(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
 def table(description: str, results: Path = RESULTS) -> str:
     """The table that the words after `table` in a block's first comment ask for."""
     kind, file, *words = description.split()
+    if kind in OTHERS and not words:
+        return OTHERS[kind](json.loads((results / file).read_text()))
     if kind not in KINDS:
-        raise ValueError(f"no table {kind!r}; known: {', '.join(KINDS)}")
+        raise ValueError(f"no table {kind!r}; known: {', '.join([*KINDS, *OTHERS])}")
     result = Result.read(results / file)
     result.rows = select(result.rows, words)
     return KINDS[kind](result)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,12 @@ def first_gpu() -> Gpu:
     return Gpu(*found.stdout.strip().split("|"))
 
 
-def command_of(module: str) -> str:
-    """The command line of this process, for the record."""
-    return " ".join([f"python -m {module}", *sys.argv[1:]])
+def command_of(program: str, arguments: Sequence[str]) -> str:
+    """A command line for the record: of a file outside the repository only its name is kept."""
+    named = [Path(each).name if Path(each).is_absolute() else each for each in arguments]
+    return f"python {program} {shlex.join(named)}"
+
+
+def without_root(text: str) -> str:
+    """A text with the paths of files of the repository as they stand in it."""
+    return text.replace(f"{ROOT}/", "")

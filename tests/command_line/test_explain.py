@@ -94,6 +94,28 @@ def test_loads_fills_and_variables_get_layouts(vm, programs, tmp_path):
     assert "copy_async(a[s], A[m +: BM, s * BK +: BK])\n" in text
 
 
+def test_relayouts_are_written_behind_names_and_in_place(vm, tmp_path):
+    """With all layouts written nothing is inferred any more: what inference moves must be there."""
+    path = tmp_path / "moved.vm"
+    path.write_text(
+        "vm 1\n"
+        "program p(A: global(u8)[128], C: out(global(u8))[128])\n"
+        "  grid (1) threads 32\n"
+        "{\n"
+        "  x = load(A, layout=spatial(8).local(16).replicated(4))\n"
+        "  store(C, x)\n"
+        "  store(C, load(A, layout=spatial(8).local(16).replicated(4)))\n"
+        "  store(C, load(A))\n"
+        "}\n"
+    )
+    assert vm("fmt", "--layouts", path).status == 0
+    text = path.read_text()
+    assert "  x_moved = relayout(x, spatial(32).local(4))\n  store(C, x_moved)\n" in text
+    assert "relayout(load(A, layout=spatial(8).local(16).replicated(4)), spatial(32)" in text
+    assert vm("fmt", "--layouts", path).status == 0
+    assert path.read_text() == text
+
+
 def test_a_layout_that_stands_there_stays(vm, programs, tmp_path):
     path = tmp_path / "transpose.vm"
     text = (programs / "transpose.vm").read_text()

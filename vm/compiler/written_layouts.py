@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import count
 from typing import Any
 
-from vm.compiler.layouts import infer_layouts
+from vm.compiler.layouts import has_all_layouts, infer_layouts, solve
 from vm.errors import InternalError, Origin
 from vm.isa import control, syntax
 from vm.isa.instruction import INSTRUCTIONS, Instruction
 from vm.isa.kernel import Kernel, static_syntax
 from vm.isa.program import Module
+from vm.isa.registers import Relayout
 from vm.isa.types import RegisterType
 from vm.layouts import RegisterLayout
 
 
 def with_layouts(text: syntax.Text) -> syntax.Text:
     """The file with `layout=` in every call of an instruction that takes one, and in the type of
-    every variable, as inference chooses them for the constants of the file.
+    every variable, and with the relayouts of values, as inference chooses them for the constants of
+    the file. (With all layouts written nothing is left to infer: relayouts must be there, too.)
 
     What is written already stays, and so does a place that stands for several instructions with
     different layouts. Raises `VmError` for what is wrong with the programs.
@@ -25,8 +29,9 @@ def with_layouts(text: syntax.Text) -> syntax.Text:
     module, items = Module(text), list(text.items)
     for position, item in enumerate(items):
         if isinstance(item, syntax.Definition) and item.kind == "program":
-            kernel = infer_layouts(module[item.name].instantiate())
-            items[position] = replace(item, body=_written(item.body, _layouts(kernel)))
+            kernel = module[item.name].instantiate()
+            body = _moved(item, _moves(kernel))
+            items[position] = replace(item, body=_written(body, _layouts(infer_layouts(kernel))))
     result = replace(text, items=tuple(items))
     _check(module, Module(result))
     return result
@@ -42,6 +47,72 @@ def _layouts(kernel: Kernel) -> dict[tuple[Origin, str], RegisterLayout | None]:
             key = instruction.origin, instruction.opcode
             found[key] = layout if found.get(key, layout) == layout else None
     return found
+
+
+@dataclass(frozen=True)
+class _Move:
+    """A value that inference moves to another layout for some of its users."""
+
+    made: Origin
+    name: str | None
+    layout: RegisterLayout
+
+
+def _moves(kernel: Kernel) -> dict[Origin, _Move | None]:
+    """The relayout of the operand at a place, None where the place stands for several operands that
+    are not all moved alike; relayouts of variables are left out."""
+    if kernel.kind == "reference" or has_all_layouts(kernel):
+        return {}
+    problem, solution = solve(kernel)
+    found: dict[Origin, _Move | None] = {}
+    for link in problem.links:
+        if not link.field or link.loose or link.producer.variable is not None:
+            continue
+        have, want = link.layouts(solution.chosen[link.producer], solution.chosen[link.user])
+        move = _Move(link.producer.origin, link.value.name, want) if have != want else None
+        place = link.user.instruction.place(link.field)
+        found[place] = move if found.get(place, move) == move else None
+    return {place: move for place, move in found.items() if move is not None}
+
+
+def _moved(definition: syntax.Definition, moves: dict[Origin, _Move]) -> syntax.Block:
+    """The body with relayouts: of a name behind the statement that binds it, else in place."""
+    nodes = list(syntax.walk(definition))
+    bound = {(n, b.value.origin) for b in nodes if isinstance(b, syntax.Bind) for n in b.names}
+    taken = {n.text for n in nodes if isinstance(n, syntax.Name)} | {name for name, _ in bound}
+    names: dict[_Move, str] = {}
+    for move in moves.values():
+        if (move.name, move.made) in bound and move not in names:
+            numbered = (f"{move.name}_moved{n or ''}" for n in count())
+            names[move] = next(name for name in numbered if name not in taken)
+            taken.add(names[move])
+
+    def relayout(node: syntax.Expression, move: _Move) -> syntax.Call:
+        arguments = (node, static_syntax(move.layout))
+        return syntax.Call(Relayout.opcode, arguments, (), node.origin)
+
+    def binds(statement: Any) -> Iterator[syntax.Bind]:
+        if isinstance(statement, syntax.Bind):
+            for move, name in names.items():
+                if move.name in statement.names and move.made == statement.value.origin:
+                    value = relayout(syntax.Name(move.name, statement.origin), move)
+                    yield syntax.Bind((name,), value, statement.origin)
+
+    def changed(node: Any) -> Any:
+        if isinstance(node, tuple):
+            return tuple(changed(part) for part in node)
+        if not is_dataclass(node) or isinstance(node, (Origin, syntax.Trivia)):
+            return node
+        move = moves.get(node.origin) if isinstance(node, syntax.Expression) else None
+        made = replace(node, **{f.name: changed(getattr(node, f.name)) for f in fields(node)})
+        if isinstance(made, syntax.Block):
+            statements = (each for s in made.statements for each in (s, *binds(s)))
+            return replace(made, statements=tuple(statements))
+        if move is None:
+            return made
+        return syntax.Name(names[move], node.origin) if move in names else relayout(made, move)
+
+    return changed(definition.body)
 
 
 def _layout_of(instruction: Instruction) -> RegisterLayout | None:

@@ -277,11 +277,11 @@ class _ReferenceMachine:
         raise _Finished
 
     def trap(
-        self, code: str, message: str, instruction: Instruction, field: str | None = None
-    ) -> VmError:
-        return instruction.refuse(
-            code, message, field, notes=(f"in reference `{self.kernel.name}`",)
-        )
+        self, code: str, message: str, instruction: Instruction, field: str | None = None,
+        label: str = "", *, fix: str | None = None,
+    ) -> VmError:  # fmt: skip
+        notes = (f"in reference `{self.kernel.name}`",)
+        return instruction.refuse(code, message, field, label, notes=notes, fix=fix)
 
 
 def _wide_type(type_: Type) -> Type:
