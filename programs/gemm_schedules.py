@@ -139,10 +139,20 @@ def fitting_shared_memory(
             one = replace(one, span=span)
             most = min(room // (warps * (stage_bytes(form, one) + 8)), -(-tiles // (span * warps)))
             least = 1 if device.has_bulk_copies else 2
+            outside = ones_are_worth_it(form, rows, columns)
             for stages in sorted({most, -(-most // 2)}, reverse=True):
                 for depth in ((64, 128) if columns == 8 else (32, 64)) if stages >= least else ():
                     yield Schedule(rows, columns, warps, stages, span, depth, resident,
-                                   device.has_bulk_copies)  # fmt: skip
+                                   device.has_bulk_copies, outside)  # fmt: skip
+
+
+def ones_are_worth_it(form: Form, rows: int, columns: int) -> bool:
+    """Whether offsets leave the product: instead, the matrix unit multiplies a tile of 16 rows of
+    ones, which is 16 / rows of its work, for each 8 columns. Measured on an H100, schedule by
+    schedule: at a quarter u1 gains 9 %, u2 5 %, u3 and u4 1 to 2 %; at half of it u1 gains 4 %, u2
+    2 %, u3 loses 3 % and u4 nothing (at 16 columns 3 %); at more all lose (benchmarks/notes.md)."""
+    share = 16 / rows * columns / 8
+    return share <= (1 / 2 if dtype(form.weight).bits <= 2 else 1 / 4)
 
 
 def fits_registers(form: Form, schedule: Schedule, device: Device) -> bool:
