@@ -121,15 +121,13 @@ class Launch:
         known = {size["name"] for size in kernel["sizes"]}
         self.names = {name: value for name, value in arguments.items() if name in known}
         for p in kernel["parameters"]:
-            given = arguments[p["name"]]
-            if isinstance(given, Memory):
-                for extent, actual in zip(p["shape"], given.shape, strict=True):
-                    if isinstance(extent, dict) and "size" in extent:
-                        self.names.setdefault(extent["size"], actual)
+            actual_shape = getattr(arguments[p["name"]], "shape", ())
+            for extent, actual in zip(p["shape"], actual_shape, strict=False):
+                if isinstance(extent, dict) and "size" in extent:
+                    self.names.setdefault(extent["size"], actual)
         for p in kernel["parameters"]:
             self.bind(p, arguments[p["name"]])
-        for size in kernel["sizes"]:
-            self.values[size["id"]] = self.names[size["name"]]
+        self.values |= {size["id"]: self.names[size["name"]] for size in kernel["sizes"]}
         self.grid = [self.expression(e) for e in kernel["grid"]]
 
     def bind(self, parameter: dict, given) -> None:
@@ -154,7 +152,7 @@ class Launch:
 
     def run(self) -> list[Memory]:
         for index in np.ndindex(*self.grid[::-1]):  # the first dimension is the fastest
-            block = Actor(self, dict(self.values), self.kernel["threads"], list(index[::-1]), {}, 0)
+            block = Actor(self, self.values, self.kernel["threads"], list(index[::-1]), {}, 0)
             for _ in block.run(self.kernel["body"]):
                 raise RuntimeError("a block waits alone")
         return [self.values[p["id"]] for p in self.kernel["parameters"]
@@ -165,7 +163,7 @@ class Actor:
     """Performs the statements of a block or a group: a generator that yields while it waits."""
 
     def __init__(self, launch: Launch, values: dict, threads: int, block: list, meetings, copy):
-        self.launch, self.values, self.threads, self.copy = launch, values, threads, copy
+        self.launch, self.values, self.threads, self.copy = launch, dict(values), threads, copy
         self.block, self.meetings = block, meetings
         self.warps = threads // launch.kernel["warp_width"]
 
@@ -191,8 +189,7 @@ class Actor:
         for group in groups:
             threads = self.get(group, "warps") * self.threads // self.warps
             for copy in range(self.get(group, "copies")):
-                actor = Actor(self.launch, dict(self.values), threads, self.block, self.meetings,
-                              copy)  # fmt: skip
+                actor = Actor(self.launch, self.values, threads, self.block, self.meetings, copy)
                 running.append(actor.run(group["blocks"]["body"]))
         while running:
             running = [actor for actor in running if next(actor, self) is not self]
@@ -204,8 +201,7 @@ class Actor:
                 return (yield from self.statements(s["blocks"]["then" if taken else "otherwise"]))
             case "for":
                 bounds = [self.get(s, name) for name in ("start", "stop", "step")]
-                if bounds[2] == 0:
-                    raise Trap("E0503", s["places"]["step"])
+                hold(bounds[2] != 0, "E0503", s, "step")
                 for i in range(*bounds):
                     self.values[s["variable"]["id"]] = i
                     if (yield from self.statements(s["blocks"]["body"])) == "break":
@@ -239,14 +235,11 @@ class Actor:
                     self.values[result.get("assign", result.get("id"))] = value
         return None
 
-    # --- operands ---
     def kind(self, s: dict, name: str) -> Type:
         """The dtype of an operand, or of an attribute that is one."""
         field = s["fields"][name]
-        if "attribute" in field:
-            return type_of(field["attribute"])
-        return type_of(self.launch.types[field["value"]]["dtype"] if "value" in field
-                       else field["dtype"])  # fmt: skip
+        named = field.get("attribute") or field.get("dtype")
+        return type_of(named or self.launch.types[field["value"]]["dtype"])
 
     def get(self, s: dict, name: str) -> Any:
         """What a field is: an attribute, or the value of an operand."""
@@ -275,15 +268,13 @@ class Actor:
                  for index in np.ndindex(*(e or 1 for e in extents))]  # fmt: skip
         return memory, boxes(where, [e for e in extents if e is not None])
 
-    # --- elementwise ---
     def elementwise(self, s: dict):
         op, names = s["op"], list(s["fields"])
         operands = [self.get(s, name) for name in names]
         kind = self.kind(s, next(name for name in names if name != "condition"))
         if op in FAULTS:
             code, refused = FAULTS[op]
-            if kind.integer and any(refused(y) for y in flat(operands[1])):
-                raise Trap(code, s["places"]["y"])
+            hold(not kind.integer or not any(map(refused, flat(operands[1]))), code, s, "y")
         result = type_of("bool") if op in COMPARE.values() else kind
         return each(lambda *given: arithmetic(RULES[op](*given), result), *operands)
 
@@ -293,11 +284,9 @@ class Actor:
         return each(lambda x, random: cast(x, source, target, *modes, random),
                     self.get(s, "x"), self.get(s, "random"))  # fmt: skip
 
-    # --- elements moved ---
     def do_uniform(self, s: dict):
         items = flat(self.get(s, "x"))
-        if len(set(map(self.kind(s, "x").code, items))) > 1:
-            raise Trap("E0510", s["places"]["x"])
+        hold(len(set(map(self.kind(s, "x").code, items))) <= 1, "E0510", s, "x")
         return items[0]
 
     def table(self, s: dict) -> list[list[int]]:
@@ -326,16 +315,12 @@ class Actor:
             bits[thread] >> slot * kind.bits & ((1 << kind.bits) - 1)))  # fmt: skip
 
     def do_lookup(self, s: dict):
-        if "tile" in s["fields"]["table"]:
-            table = flat(self.read(s, "table", *self.tile(s, "table")))
-        else:
-            table = flat(self.get(s, "table"))
-        codes = self.get(s, "codes")
-        if any(code >= len(table) for code in flat(codes)):
-            raise Trap("E0508", s["places"]["codes"])
+        in_memory, codes = "tile" in s["fields"]["table"], self.get(s, "codes")
+        table = flat(self.read(s, "table", *self.tile(s, "table")) if in_memory
+                     else self.get(s, "table"))  # fmt: skip
+        hold(all(code < len(table) for code in flat(codes)), "E0508", s, "codes")
         return each(lambda code: table[code], codes)
 
-    # --- sums and products ---
     def do_reduce(self, s: dict):
         x, axis, kind = self.get(s, "x"), self.get(s, "axis"), self.kind(s, "x")
         shape = list(x.shape)
@@ -349,25 +334,24 @@ class Actor:
         a, b, c = (self.get(s, name) for name in "abc")
         result = s["results"][0]
         kind = type_of(self.launch.types[result.get("id", result.get("assign"))]["dtype"])
-        shape = [a.shape[0], b.shape[1]]
-        products = array([[Fraction(x) * Fraction(y) if is_finite(x, y) else x * y
-                           for x, y in zip(a[i], b[:, j], strict=True)]
-                          for i, j in np.ndindex(*shape)], shape)  # fmt: skip
-        return each(lambda terms, first: arithmetic(total(terms, first), kind), products, c)
+        if all(map(math.isfinite, flat(a) + flat(b))):  # whole numbers add up faster than fractions
+            a, b = (each(lambda x: int(math.ldexp(x, 160)), x) for x in (a, b))
+            products = each(lambda n: Fraction(n, 1 << 320), a @ b)
+        else:
+            products = a @ b
+        return each(lambda x, first: arithmetic(total([x], first), kind), products, c)
 
-    # --- memory ---
     def region(self, s: dict, name: str, inside=False, where=None) -> tuple[Memory, np.ndarray]:
         """A tile, or other places in its tensor, that lies inside if it has to."""
         memory, tile = self.tile(s, name)
         where = tile if where is None else where
-        if (inside or memory.shared) and not all(map(memory.inside, where.flat)):
-            raise Trap("E0501", s["places"][name])
+        clips = not (inside or memory.shared)
+        hold(clips or all(map(memory.inside, where.flat)), "E0501", s, name)
         return memory, where
 
     def read(self, s: dict, name: str, memory: Memory, where: np.ndarray) -> Any:
         codes = [memory.code(index) if memory.inside(index) else 0 for index in where.flat]
-        if None in codes:
-            raise Trap("E0507", s["places"][name])
+        hold(None not in codes, "E0507", s, name)
         return array(map(memory.kind.value, codes), where.shape)
 
     def write(self, memory: Memory, where: np.ndarray, value, op: str = "store") -> None:
@@ -400,8 +384,7 @@ class Actor:
         """The slices that indices name along an axis of a tile."""
         _, where = self.tile(s, name)
         axis, chosen = self.get(s, "axis"), flat(self.get(s, "indices"))
-        if any(not 0 <= i < where.shape[axis] for i in chosen):
-            raise Trap("E0508", s["places"]["indices"])
+        hold(all(0 <= i < where.shape[axis] for i in chosen), "E0508", s, "indices")
         return self.region(s, name, where=np.take(where, chosen, axis))
 
     def do_atomic(self, s: dict):
@@ -410,27 +393,26 @@ class Actor:
         self.write(memory, where, self.get(s, "value"), self.get(s, "op"))
         return before
 
-    # --- mbarriers ---
     def mbarrier(self, s: dict) -> Mbarrier:
         barriers, where = self.tile(s, "barrier")
         (index,) = where.flat
-        if not all(0 <= i < n for i, n in zip(index, barriers.shape, strict=True)):
-            raise Trap("E0501", s["places"]["barrier"])
+        inside = all(0 <= i < n for i, n in zip(index, barriers.shape, strict=True))
+        hold(inside, "E0501", s, "barrier")
         return barriers[index]
 
     def do_copy_bulk(self, s: dict) -> None:
         sides = {name: self.region(s, name, True) for name in ("target", "source")}
         for name, (memory, where) in sides.items():
-            if memory.at(where.flat[0]) % 128:
-                raise Trap("E0511", s["places"][name])
+            hold(memory.at(where.flat[0]) % 128 == 0, "E0511", s, name)
         memory, where = sides["source"]
         self.write(*sides["target"], self.read(s, "source", memory, where))
         self.mbarrier(s).count(0, -where.size * memory.kind.bits // 8)
 
-    # --- the rest ---
-    def do_assert(self, s: dict) -> None:
-        if not all(flat(self.get(s, "condition"))):
-            raise Trap("E0505", s["places"]["condition"])
+
+def hold(holds: bool, code: str, s: dict, name: str) -> None:
+    """A trap at a field of an instruction, where something does not hold."""
+    if not holds:
+        raise Trap(code, s["places"][name])
 
 
 def each(rule, *operands) -> Any:
@@ -438,13 +420,9 @@ def each(rule, *operands) -> Any:
     return np.frompyfunc(rule, len(operands), 1)(*operands)
 
 
-def is_finite(*numbers) -> bool:
-    return all(math.isfinite(x) for x in numbers)
-
-
 def total(terms: list, first=0):
     """The exact sum, or what IEEE 754 says of infinities and NaN."""
-    if is_finite(first, *terms):
+    if all(map(math.isfinite, (first, *terms))):
         return sum(map(Fraction, terms), Fraction(first))
     return sum(map(float, terms), float(first))
 
@@ -470,7 +448,7 @@ def chosen(rule):
 
 
 def fused(x, y, z):
-    exact = Fraction(x) * Fraction(y) + Fraction(z) if is_finite(x, y, z) else 0
+    exact = Fraction(x) * Fraction(y) + Fraction(z) if all(map(math.isfinite, (x, y, z))) else 0
     return exact or x * y + z  # floats know the sign of a zero
 
 
@@ -524,6 +502,7 @@ SIMPLE = {
         [Mbarrier(of("warps")) for _ in np.ndindex(*of("shape"))], of("shape")),
     "copy_async": lambda me, s, of: me.write(*me.region(s, "target", True), me.read(
         s, "source", *me.region(s, "source", of("inside")))),
+    "assert": lambda me, s, of: hold(all(flat(of("condition"))), "E0505", s, "condition"),
     "copy": lambda me, s, of: of("x"), "relayout": lambda me, s, of: of("x"),
     "fill": lambda me, s, of: array([of("value")] * math.prod(of("shape")), of("shape")),
     "undefined": lambda me, s, of: array([0] * math.prod(of("shape")), of("shape")),

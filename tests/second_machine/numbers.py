@@ -106,12 +106,6 @@ def whole_steps(steps: Fraction, rounding: str, random: int, even: bool = True) 
         whole % 2 == 1 if even else whole > 0)))  # fmt: skip
 
 
-def exponent_of(x: Fraction) -> int:
-    """The e with 2^e <= x < 2^(e + 1)."""
-    exponent = x.numerator.bit_length() - x.denominator.bit_length()
-    return exponent - (Fraction(2) ** exponent > x)
-
-
 def to_float(x, kind: Type, overflow="ieee", rounding="nearest_even", random=0) -> float:
     """A number (int, Fraction or float) as a value of a float type or scale."""
     beyond = kind.largest
@@ -124,7 +118,9 @@ def to_float(x, kind: Type, overflow="ieee", rounding="nearest_even", random=0) 
         return -beyond if negative else beyond
     size = abs(Fraction(x))
     if size:
-        place = Fraction(2) ** (max(exponent_of(size), 1 - kind.bias) - kind.m)
+        exponent = size.numerator.bit_length() - size.denominator.bit_length()
+        exponent -= Fraction(2) ** exponent > size  # now 2^exponent <= size < 2^(exponent + 1)
+        place = Fraction(2) ** (max(exponent, 1 - kind.bias) - kind.m)
         size = place * whole_steps(size / place, rounding, random, kind.m > 0)
     if size > kind.largest:
         size = kind.largest if rounding == "toward_zero" else beyond
@@ -146,7 +142,6 @@ def cast(x, source: Type, target: Type, overflow="ieee", rounding="nearest_even"
         return x
     if target.kind == "bool":
         return x != 0
-    x = int(x) if isinstance(x, bool) else x
     special = isinstance(x, float) and not math.isfinite(x)
     if target.integer:
         if special:
@@ -166,7 +161,6 @@ def cast(x, source: Type, target: Type, overflow="ieee", rounding="nearest_even"
     return max(found, 2.0**-127) if target.kind == "scale" and found == found else found
 
 
-# --- Philox4x32-10 ---
 def philox_word(seed: int, stream: int, word: int) -> int:
     """Word `word` of a stream (rule Num/philox); all three are taken modulo 2^64."""
     seed, stream, word = (x & ((1 << 64) - 1) for x in (seed, stream, word))

@@ -28,6 +28,12 @@ def test_a_wrong_rule_is_found(tmp_path, monkeypatch):
     assert failures and all("random" in failure for failure in failures)
 
 
+def test_it_is_small():
+    """The interpreter; run.py reads the export and compares."""
+    files = ("machine.py", "numbers.py")
+    assert sum(len((HERE / file).read_text("utf-8").split("\n")) - 1 for file in files) <= 700
+
+
 def test_it_is_a_machine_of_its_own():
     for file in ("machine.py", "numbers.py", "run.py"):
         text = (HERE / file).read_text(encoding="utf-8")
