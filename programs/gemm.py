@@ -227,7 +227,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     @b.program(
         grid=(blocks, b.ceil_div(M, COLUMNS)),
         threads=WARPS * LANES,
-        where=[*whole, *([b.aligned("P", 16)] if schedule.bulk else []), b.resident(RESIDENT)],
+        where=[*whole, b.aligned("A", 16), b.aligned("P", 16), b.resident(RESIDENT)],
     )
     def gemm(
         A: b.global_(ACTIVATION)[M, K],
