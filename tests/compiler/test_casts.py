@@ -188,6 +188,7 @@ def test_integers_and_floats_within_three(name):
 
 def test_the_order_of_a_cast_is_a_layout():
     """`cast_order` is the layout whose slots `ordered` counts; wrong arguments are refused."""
+    # Tests rule Layout/order.
     for name, run in (("u4", 8), ("u3", 32), ("u2", 16), ("u8", 4), ("f6e3m2", 16)):
         source = dtype(name)
         layout = cast_order(source, dtype("f16"), run)
