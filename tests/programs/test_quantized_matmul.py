@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,22 @@ from programs.quantized_matmul import FORMATS, Form, main, quantized_matmul
 from tests.isa.exact_types import values_of_codes
 from tests.programs.quantized_forms import FORMS, form_of
 from vm.isa.dtypes import DTypeError, dtype
-from vm.isa.program import load, parse
+from vm.isa.program import Module, load, parse
 from vm.isa.tensor import Tensor
 from vm.runtime.cases import check_case, run_case
 from vm.runtime.reference import run
 
-modules = {name: quantized_matmul(form) for name, form in FORMS.items()}
 every_form = pytest.mark.parametrize("name", FORMS)
+
+
+@cache
+def module_of(name: str) -> Module:
+    return quantized_matmul(FORMS[name])
 
 
 @every_form
 def test_its_cases_pass(name):
-    module = modules[name]
+    module = module_of(name)
     assert set(module.cases) == {"main", "odd", "one_row"}
     for case in (module.cases["odd"], module.cases["one_row"]):
         result = run_case(module, case)
@@ -33,7 +38,7 @@ def test_its_cases_pass(name):
 
 @every_form
 def test_what_it_prints_is_the_module(name):
-    module = modules[name]
+    module = module_of(name)
     again = parse(str(module))
     assert again == module
     assert all(check_case(again, case) is None for case in again.cases.values())
@@ -41,7 +46,7 @@ def test_what_it_prints_is_the_module(name):
 
 def test_the_largest_case_passes():
     for name in ("u3-128", "mxfp4", "nvfp4", "codebook"):
-        module = modules.get(name) or quantized_matmul(form_of("u3", 128))
+        module = module_of(name) if name in FORMS else quantized_matmul(form_of("u3", 128))
         assert run_case(module, module.cases["main"]).passed
 
 
@@ -65,7 +70,7 @@ def rounded(values: np.ndarray, activation: str) -> np.ndarray:
 
 @pytest.mark.parametrize("name", [n for n, f in FORMS.items() if f.scale != "f32"])
 def test_a_unit_matrix_gives_back_every_weight(name):
-    form, module = FORMS[name], modules[name]
+    form, module = FORMS[name], module_of(name)
     unit = form.group or 1
     K, N = -(-80 // unit) * unit, 37
     random = np.random.default_rng(len(name))

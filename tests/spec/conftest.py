@@ -16,6 +16,7 @@ SUITE = Path(__file__).parents[2] / "spec" / "conformance"
 FILES = sorted(SUITE.glob("**/*.vm"))
 
 _QUOTATION = re.compile(r'"""(?:(?!""")[\s\S])*"""')
+_PROGRAM = re.compile(r"^program ", re.M)
 _TEST = re.compile(r'^test ("(?:[^"\\\n]|\\.)*")', re.M)
 
 
@@ -30,11 +31,20 @@ def suite() -> list[tuple[Path, Instances]]:
     return [(file, instances_of(file)) for file in FILES]
 
 
+# Every process collects all files, but runs the tests of a few: what is in a file is found without
+# parsing it.
 def names_in(file: Path) -> list[str]:
-    """The tests of a file, found without parsing it: every process collects all files, but runs
-    the tests of a few."""
-    text = _QUOTATION.sub("", file.read_text(encoding="utf-8"))
-    return [unquote(name) for name in _TEST.findall(text)]
+    """The tests of a file."""
+    return [unquote(name) for name in _TEST.findall(_unquoted(file))]
+
+
+def has_programs(file: Path) -> bool:
+    """Whether a file has programs."""
+    return _PROGRAM.search(_unquoted(file)) is not None
+
+
+def _unquoted(file: Path) -> str:
+    return _QUOTATION.sub("", file.read_text(encoding="utf-8"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

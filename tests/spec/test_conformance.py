@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tests.spec.conftest import SUITE, instances_of, names_in, suite
+from tests.spec.conftest import SUITE, has_programs, instances_of, names_in, suite
 from vm.runtime.conformance import FAIL, run_test, waivers
 
 
 def test_every_test_is_collected():
     for file, instances in suite():
         assert names_in(file) == list(instances.module.tests)
+        assert has_programs(file) == bool(instances.module.programs)
 
 
 def test_passes(conformance_test):

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.spec.conftest import SUITE, suite
+from tests.spec.conftest import FILES, SUITE, has_programs, instances_of
 from vm.runtime.conformance import PASS, SKIP, run_tests, waivers
 
-FILES = [
-    pytest.param(instances, id=file.stem)
-    for file, instances in suite() if instances.module.programs
-]  # fmt: skip
 
-
-@pytest.mark.parametrize("instances", FILES)
-def test_does_all_that_needs_no_capability(instances):
-    results = run_tests(instances, "emulator", waivers(SUITE))
+@pytest.mark.parametrize("file", [*filter(has_programs, FILES)], ids=lambda file: file.stem)
+def test_does_all_that_needs_no_capability(file):
+    results = run_tests(instances_of(file), "emulator", waivers(SUITE))
     assert results
     wrong = [
         f"line {r.line} {r.directive}: {r.status}: {r.reason}"
