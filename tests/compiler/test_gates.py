@@ -201,12 +201,17 @@ def test_more_registers_than_estimated_fail():
 
 
 # --- time ---
+NVRTC_SECONDS = 0.45
+"""What NVRTC takes for matmul_w4a16 (0.3 for matmul_f16) where all was measured first."""
+
 TIMED = """
 import sys, tempfile, time
 from pathlib import Path
 import vm.compiler.pipeline, vm.runtime.nvrtc
 from vm.runtime.cache import Cache
-from vm.runtime.compiled import cubin_of, package_version
+from vm.runtime.compiled import cubin_of, emitted, package_version
+from vm.runtime import nvrtc
+from vm.runtime.emulator import PRELUDE
 from vm.isa.program import load
 cache = Cache(Path(sys.argv[1]))
 def timed(clock):
@@ -215,17 +220,25 @@ def timed(clock):
     middle = clock()
     cubin_of(kernel, "sm_80", "aligned", cache)
     return clock() - started, clock() - middle
-print(*timed(time.process_time), min(timed(time.perf_counter)[1] for _ in range(5)))
+whole, _ = timed(time.process_time)
+made = emitted(load(sys.argv[2])["matmul"].instantiate(), "sm_80", "aligned")
+started = time.process_time()
+nvrtc.compile_cubin(made.source, "sm_80", made.manifest.kernel, (f"-I{PRELUDE}",))
+alone = time.process_time() - started
+print(whole, alone, min(timed(time.perf_counter)[1] for _ in range(5)))
 """
 
 
 @pytest.mark.parametrize("name", ["matmul_w4a16", "matmul_f16"])
 def test_a_matmul_compiles_within_a_second_and_is_found_again_in_5_milliseconds(name, tmp_path):
     """Time of this process, from the text to machine code, in a process of its own; then a look
-    into the cache, the best of five since others use this machine too."""
+    into the cache, the best of five since others use this machine too.
+
+    The second is that of a machine on which NVRTC alone takes no more than `NVRTC_SECONDS`: the same
+    machine has been half as fast again at other hours."""
     path = ROOT / "programs" / f"{name}.vm"
     command = [sys.executable, "-c", TIMED, str(tmp_path), str(path)]
     run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    whole, _, warm = map(float, run.stdout.split())
-    assert whole < 1.0
+    whole, alone, warm = map(float, run.stdout.split())
+    assert whole < max(1.0, alone / NVRTC_SECONDS)
     assert warm < 0.005

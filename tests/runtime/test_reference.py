@@ -165,7 +165,6 @@ program p(A: global(f32)[N], C: inout(global(f32))[N], i: i32) grid (1) threads 
   s = shared_alloc(f32, [8])
   {statement}
 }}"""
-    text = text.replace("<[(", "(<[").replace(")]>", "]>)") if "<[(" in text else text
     arguments = {"A": np.ones(8, np.float32), "C": np.ones(8, np.float32), "i": 2}
     error = fault(text, arguments)
     assert error.code == code

@@ -24,18 +24,19 @@ Reduction = tuple[int, "Callable[[list], object] | None", str]
 @dataclass(frozen=True)
 class Parser:
     """`actions` of a state and the type of a token: the next state, or what is to be reduced
-    first; `following` of a state and the name of a rule: the state behind it."""
+    first; `following` of a state and the name of a rule: the state behind it; `ends` of a start of
+    the grammar: the first state and the last."""
 
     lark: Lark
     actions: dict[int, dict[str, int | Reduction]]
     following: dict[int, dict[str, int]]
-    first: int
-    last: int
+    ends: dict[str, tuple[int, int]]
 
-    def parse(self, text: str) -> Tree:
+    def parse(self, text: str, start: str) -> Tree:
         """The tree; raises `UnexpectedCharacters` or `UnexpectedToken` where the text has none."""
-        states, values = [self.first], []
-        for token in self._tokens(text):
+        first, last = self.ends[start]
+        states, values = [first], []
+        for token in self._tokens(text, start):
             kind = token.type
             while True:
                 possible = self.actions[states[-1]]
@@ -53,12 +54,12 @@ class Parser:
                     below = len(values) - size
                     values[below:] = [build(values[below:])]
                     states[below + 1 :] = [self.following[states[below]][rule]]
-                if kind == _END and states[-1] == self.last:
+                if kind == _END and states[-1] == last:
                     return values[-1]
         raise AssertionError("the last token ends the text")
 
-    def _tokens(self, text: str) -> Iterator[Token]:
-        reader = self.lark.parse_interactive(text)
+    def _tokens(self, text: str, start: str) -> Iterator[Token]:
+        reader = self.lark.parse_interactive(text, start)
         token = Token(_END, "", 0, 1, 1)
         for token in reader.lexer_thread.lex(reader.parser_state):
             yield token
@@ -66,8 +67,12 @@ class Parser:
 
 
 def parser(lark: Lark) -> Parser:
-    """The parser of a grammar that Lark has read."""
-    tables = lark.parse_interactive("").parser_state.parse_conf
+    """The parser of a grammar that Lark has read, from any of its starts: they share the tables."""
+    of_starts = {
+        start: lark.parse_interactive("", start).parser_state.parse_conf
+        for start in lark.options.start
+    }
+    tables = next(iter(of_starts.values()))
     actions, following = {}, {}
     for state, entries in tables.states.items():
         actions[state], following[state] = {}, {}
@@ -78,7 +83,8 @@ def parser(lark: Lark) -> Parser:
                 actions[state][str(name)] = argument
             else:
                 following[state][str(name)] = argument
-    return Parser(lark, actions, following, tables.start_state, tables.end_state)
+    ends = {start: (each.start_state, each.end_state) for start, each in of_starts.items()}
+    return Parser(lark, actions, following, ends)
 
 
 def _reduction(rule: Rule, callbacks: dict) -> Reduction:

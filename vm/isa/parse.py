@@ -8,6 +8,7 @@ that does not fit.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -53,10 +54,11 @@ _SOFT_WORDS = _ITEM_WORDS | _CLAUSE_WORDS | _TEST_WORDS | {"VM", "IN", "UNROLL",
 _ENDS_OPERAND = {"NAME", "INT", "FLOAT", "STRING", "QUOTATION", "TRUTH", "RPAR", "RSQB"}
 
 
-class _TokenStream:
+class _TokenStream(threading.local):
     """Keeps the newlines that end a statement, and gives soft keywords back as names."""
 
     always_accept = ("_SEPARATOR",)
+    of_file = True  # whether what is read is a whole file, which begins with `vm`
 
     def process(self, stream: Iterable[Token]) -> Iterator[Token]:
         open_brackets: list[Token] = []
@@ -73,7 +75,7 @@ class _TokenStream:
             if token.type in _SOFT_WORDS:
                 behind_operand = previous is not None and previous.type in _ENDS_OPERAND
                 if token.type == "VM":
-                    keyword = previous is None
+                    keyword = previous is None and self.of_file
                 elif token.type in _ITEM_WORDS:
                     keyword = not open_brackets and held is not None and _can_end(previous)
                 elif token.type in _CLAUSE_WORDS | _TEST_WORDS:
@@ -452,15 +454,18 @@ def _float(text: str) -> float:
     return float.fromhex(text) if text[:2] in ("0x", "0X") else float(text)
 
 
-@lru_cache(maxsize=2)
-def _grammar(start: str) -> lalr.Parser:
+_STREAM = _TokenStream()
+
+
+@lru_cache(maxsize=1)
+def _grammar() -> lalr.Parser:
     text = files("vm.isa").joinpath("grammar.lark").read_text(encoding="utf-8")
     grammar = Lark(
         text,
-        start=start,
+        start=["start", "expression"],
         parser="lalr",
         lexer="basic",
-        postlex=_TokenStream(),
+        postlex=_STREAM,
         propagate_positions=True,
         maybe_placeholders=True,
     )
@@ -508,8 +513,9 @@ def _parse(source: Source, start: str):
             fix="split the module",
         )
     build = _Build(source)
+    _STREAM.of_file = start == "start"
     try:
-        return build.transform(_grammar(start).parse(source.text))
+        return build.transform(_grammar().parse(source.text, start))
     except UnexpectedCharacters as error:
         raise _malformed_character(source, error) from None
     except UnexpectedToken as error:
