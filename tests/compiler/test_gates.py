@@ -201,8 +201,8 @@ def test_more_registers_than_estimated_fail():
 
 
 # --- time ---
-NVRTC_SECONDS = 0.45
-"""What NVRTC takes for matmul_w4a16 (0.3 for matmul_f16) where all was measured first."""
+NVRTC_SECONDS = {"matmul_w4a16": 0.45, "matmul_f16": 0.28}
+"""What NVRTC alone takes for each on the machine where the second was measured."""
 
 TIMED = """
 import sys, tempfile, time
@@ -229,16 +229,16 @@ print(whole, alone, min(timed(time.perf_counter)[1] for _ in range(5)))
 """
 
 
-@pytest.mark.parametrize("name", ["matmul_w4a16", "matmul_f16"])
+@pytest.mark.parametrize("name", NVRTC_SECONDS)
 def test_a_matmul_compiles_within_a_second_and_is_found_again_in_5_milliseconds(name, tmp_path):
     """Time of this process, from the text to machine code, in a process of its own; then a look
     into the cache, the best of five since others use this machine too.
 
-    The second is that of a machine on which NVRTC alone takes no more than `NVRTC_SECONDS`: the same
-    machine has been half as fast again at other hours."""
+    The second is that of a machine on which NVRTC alone takes `NVRTC_SECONDS`: at other hours the
+    same machine has taken half as long again for everything."""
     path = ROOT / "programs" / f"{name}.vm"
     command = [sys.executable, "-c", TIMED, str(tmp_path), str(path)]
     run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     whole, alone, warm = map(float, run.stdout.split())
-    assert whole < max(1.0, alone / NVRTC_SECONDS)
+    assert whole < max(1.0, alone / NVRTC_SECONDS[name])
     assert warm < 0.005
