@@ -201,7 +201,7 @@ def test_more_registers_than_estimated_fail():
 
 
 # --- time ---
-NVRTC_SECONDS = {"matmul_w4a16": 0.45, "matmul_f16": 0.28}
+NVRTC_SECONDS = {"matmul_w4a16": 0.26, "matmul_f16": 0.17}
 """What NVRTC alone takes for each on the machine where the second was measured."""
 
 TIMED = """
@@ -240,5 +240,6 @@ def test_a_matmul_compiles_within_a_second_and_is_found_again_in_5_milliseconds(
     command = [sys.executable, "-c", TIMED, str(tmp_path), str(path)]
     run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     whole, alone, warm = map(float, run.stdout.split())
-    assert whole < max(1.0, alone / NVRTC_SECONDS[name])
-    assert warm < 0.005
+    slower = max(1.0, alone / NVRTC_SECONDS[name])
+    assert whole < 1.0 * slower
+    assert warm < 0.005 * slower
