@@ -151,13 +151,13 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     # Codes are multiplied as they are where what is taken from all of a row leaves the product.
     as_fields = multiplies_fields(form, schedule)
     outside = as_fields and bool(form.offset or form.zero_point)
-    codes = b.layout(
-        dots.a
-        if form.entries
-        else b.product_order(dots.a, WEIGHT)
-        if as_fields
-        else dots.a / b.local(1, run) * b.cast_order(WEIGHT, ACTIVATION, run)
-    )
+    if form.entries:
+        order = dots.a
+    elif as_fields:
+        order = b.product_order(dots.a, WEIGHT)
+    else:
+        order = dots.a / b.local(1, run) * b.cast_order(WEIGHT, ACTIVATION, run)
+    codes = b.layout(order)
     bytes = b.layout(b.packed(codes, WEIGHT))
     # Rows j * 8 + r, j in order, are those of the lanes r * 4 to r * 4 + 3.
     by_row = b.layout(b.spatial(8, 1).replicated(4).local(1, ROWS // 8))
