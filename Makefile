@@ -29,18 +29,18 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/run-ready: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable .
 	touch $@
 
 $(VENV)/dev-ready: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,cuda,hip]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev,cuda,hip]'
 	touch $@ $(VENV)/run-ready
 
 $(FORMATS)/ready: pyproject.toml
 	$(PYTHON) -m venv $(FORMATS)
-	$(FORMATS)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" bitsandbytes compressed-tensors gguf --editable .
+	$(FORMATS)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile "$(TORCH)" bitsandbytes compressed-tensors gguf --editable .
 # What these two depend on is for making checkpoints; single modules of them are used.
-	$(FORMATS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps autoawq auto-gptq
+	$(FORMATS)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps autoawq auto-gptq
 # One of them installs its own tests as a package of that name, which would hide ours.
 	rm -rf $(FORMATS)/lib/python*/site-packages/tests
 	touch $@

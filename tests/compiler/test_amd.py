@@ -27,8 +27,8 @@ AMD = [name for name, each in TARGETS.items() if each.family == "amd"]
 # Sizes at which the reference machine is quick.
 SMALLER: dict[tuple[str, str], dict[str, int]] = {
     ("vector_add", "main"): {"N": 5000},
-    ("matmul_f16", "main"): {"M": 128, "N": 128, "K": 96},
-    ("matmul_w4a16", "main"): {"M": 72, "N": 256, "K": 256},
+    ("matmul_f16", "main"): {"M": 64, "N": 128, "K": 96},
+    ("matmul_w4a16", "main"): {"M": 72, "N": 128, "K": 256},
     ("matmul_w4a16", "quantized"): {"N": 128, "K": 256},
     ("transpose", "main"): {"M": 128, "N": 192},
     ("softmax", "main"): {"M": 8},
