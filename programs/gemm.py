@@ -26,6 +26,7 @@ from programs.quantized_matmul import (
     LARGEST_RANDOM,
     Form,
     add_form_arguments,
+    decoded,
     given_form,
     run_cases,
 )
@@ -129,7 +130,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     schedule = schedule or Schedule()
     b = Builder()
     M, N, K = b.sizes("M N K")
-    f32, f64, i32, u8 = b.f32, b.f64, b.i32, b.u8
+    f32, f64, u8 = b.f32, b.f64, b.u8
 
     WEIGHT = b.const(dtype(form.weight))
     ACTIVATION = b.const(dtype(form.activation))
@@ -393,28 +394,18 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             """The number of its group for each element."""
             return b.repeat(columns, GROUP, axis=1) if form.group else columns
 
-        def values():
-            if form.entries:
-                return b.cast(b.lookup(W, T), f64)
-            if form.zero_point:
-                return b.cast(b.cast(W, i32) - b.cast(along(Z), i32), f64)
-            return b.cast(W, f64) - float(form.offset) if form.offset else b.cast(W, f64)
-
-        weights = values() * b.cast(along(S), f64)
+        values = decoded(b, form, W, along(Z) if form.zero_point else None, T)
+        weights = values * b.cast(along(S), f64)
         if form.second_level:
             weights = weights * b.cast(second, f64)
         return b.dot(A, b.transpose(weights))
 
-    # Floats that come to all but the largest codes, and scales that bring weights near 1.
-    weight = dtype(form.weight)
-    deviation = weight.max / 2 if weight.kind == "float" else None
-    reach = 2.0 ** -math.frexp(1.0 if form.entries else float(weight.max))[1]
-    rounded = form.entries is None and form.weight_is_rounded
+    rounded = form.weight_is_rounded
 
     def random_case(M, N, K):
         A = b.random(ACTIVATION, [M, K], seed=1)
-        W = b.random(WEIGHT, [N, K], seed=2, scale=deviation, below=ENTRIES)
-        S = b.random(SCALE, [N, K // GROUP if form.group else 1], seed=3, scale=reach)
+        W = b.random(WEIGHT, [N, K], seed=2, scale=form.random_deviation, below=ENTRIES)
+        S = b.random(SCALE, [N, K // GROUP if form.group else 1], seed=3, scale=form.random_scale)
         Z = T = None
         if form.zero_point:
             Z = b.random(WEIGHT, [N, K // GROUP if form.group else 1], seed=4)

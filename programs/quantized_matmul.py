@@ -27,6 +27,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from programs.checkpoint_matmul import LARGEST_RANDOM, checkpoint_matmul, multiple
 from programs.formats import FORMATS as CHECKPOINTS
@@ -112,6 +113,17 @@ class Form:
         return not self.entries and _digits(dtype(self.weight)) > _digits(dtype(self.activation))
 
     @property
+    def random_deviation(self) -> float | None:
+        """Of random floats, so that they come to all but the largest codes; None for integers."""
+        weight = dtype(self.weight)
+        return weight.max / 2 if weight.kind == "float" else None
+
+    @property
+    def random_scale(self) -> float:
+        """Of random scales, so that they bring weights near 1."""
+        return 2.0 ** -math.frexp(1.0 if self.entries else float(dtype(self.weight).max))[1]
+
+    @property
     def operand_roundings(self) -> int:
         """How often a weight is rounded to the activations' type on its way into the product: when
         an entry of a codebook is, when its scale is, and when the two are multiplied."""
@@ -160,7 +172,7 @@ def quantized_matmul(form: Form, tiles: Tiles | None = None) -> Module:
     tiles = tiles or _tiles(form)
     b = Builder()
     M, N, K = b.sizes("M N K")
-    f32, f64, i32, u8 = b.f32, b.f64, b.i32, b.u8
+    f32, f64, u8 = b.f32, b.f64, b.u8
 
     WEIGHT = b.const(dtype(form.weight))
     ACTIVATION = b.const(dtype(form.activation))
@@ -283,14 +295,8 @@ def quantized_matmul(form: Form, tiles: Tiles | None = None) -> Module:
             """The row of its group for each element."""
             return b.repeat(rows, GROUP, axis=0) if form.group else rows
 
-        def values():
-            if form.entries:
-                return b.cast(b.lookup(B, T), f64)
-            if form.zero_point:
-                return b.cast(b.cast(B, i32) - b.cast(each(Z), i32), f64)
-            return b.cast(B, f64) - float(form.offset) if form.offset else b.cast(B, f64)
-
-        weights = values() * b.cast(each(S), f64)
+        values = decoded(b, form, B, each(Z) if form.zero_point else None, T)
+        weights = values * b.cast(each(S), f64)
         return b.dot(A, weights * b.cast(second, f64) if form.second_level else weights)
 
     roundings = form.operand_roundings
@@ -312,15 +318,10 @@ def quantized_matmul(form: Form, tiles: Tiles | None = None) -> Module:
             bound=b.dot_error(ACTIVATION, f32, terms, **bound),
         )
 
-    # Floats that come to all but the largest codes, and scales that bring weights near 1.
-    weight = dtype(form.weight)
-    deviation = weight.max / 2 if weight.kind == "float" else None
-    reach = 2.0 ** -math.frexp(1.0 if form.entries else float(weight.max))[1]
-
     def random_case(M, N, K):
         A = b.random(ACTIVATION, [M, K], seed=1)
-        B = b.random(WEIGHT, [K, N], seed=2, scale=deviation, below=ENTRIES)
-        S = b.random(SCALE, [K // GROUP if form.group else 1, N], seed=3, scale=reach)
+        B = b.random(WEIGHT, [K, N], seed=2, scale=form.random_deviation, below=ENTRIES)
+        S = b.random(SCALE, [K // GROUP if form.group else 1, N], seed=3, scale=form.random_scale)
         Z = T = None
         if form.zero_point:
             Z = b.random(WEIGHT, [K // GROUP if form.group else 1, N], seed=4)
@@ -334,6 +335,16 @@ def quantized_matmul(form: Form, tiles: Tiles | None = None) -> Module:
     b.case("odd", M=77, N=131, K=multiple(tiles.depth + 1, unit))(random_case)
     b.case("one_row", M=1, N=1, K=multiple(1, unit))(random_case)
     return b.module()
+
+
+def decoded(b: Builder, form: Form, codes: Any, zeros: Any, table: Any) -> Any:
+    """In a reference: the values of codes in f64 without their scales, `zeros` taken from them
+    where the form has zero points, looked up in `table` where it has one."""
+    if form.entries:
+        return b.cast(b.lookup(codes, table), b.f64)
+    if form.zero_point:
+        return b.cast(b.cast(codes, b.i32) - b.cast(zeros, b.i32), b.f64)
+    return b.cast(codes, b.f64) - float(form.offset) if form.offset else b.cast(codes, b.f64)
 
 
 def _tiles(form: Form) -> Tiles:
