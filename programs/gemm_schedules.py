@@ -58,9 +58,11 @@ class Device:
 
 H100 = Device(132, 228 << 10, 256 << 10, 1755.0, 3.17e6)
 """SXM5 with HBM3; the bandwidth is what benchmarks/ceilings.py measures."""
+H200 = Device(132, 228 << 10, 256 << 10, 1755.0, 4.2e6)
+"""As the H100, with HBM3e."""
 A100 = Device(108, 164 << 10, 192 << 10, 1410.0, 1.85e6, has_bulk_copies=False)
 """SXM4 of 80 GB, from its data sheet: nine tenths of the bandwidth there. Not measured."""
-DEVICES = {"h100": H100, "a100": A100}
+DEVICES = {"h100": H100, "h200": H200, "a100": A100}
 
 SCHEDULERS = 4
 """Instructions that a multiprocessor issues in a cycle."""

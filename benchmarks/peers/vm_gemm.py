@@ -23,7 +23,7 @@ from benchmarks.peers.vm_w4a16 import vm_version
 from benchmarks.problem import GROUP, Point, pack_words
 from benchmarks.timing import calls_per_graph, capture, interleaved_samples, rotation
 from programs.gemm import Schedule, gemm, stage_bytes
-from programs.gemm_schedules import H100, best, configurations, fitting, work
+from programs.gemm_schedules import DEVICES, H100, Device, best, configurations, fitting, work
 from programs.quantized_matmul import Form
 
 if TYPE_CHECKING:
@@ -52,10 +52,23 @@ def form_of(point: Point) -> Form:
     return Form(weight.name, GROUP, offset=0 if weight.is_float else 1 << (weight.bits - 1))
 
 
+@lru_cache(maxsize=1)
+def device() -> Device:
+    """The GPU at hand, as the model knows it; an H100 where there is none, or another."""
+    from vm.errors import VmError
+    from vm.runtime import cuda
+
+    try:
+        name = cuda.device(0).name.lower()
+    except VmError:
+        return H100
+    return next((each for key, each in DEVICES.items() if key in name), H100)
+
+
 def schedules(point: Point) -> list[Schedule]:
     """The best few of those that compile, as far as that is known."""
     form, sizes = form_of(point), (point.m, point.n, point.k)
-    found = best(form, *sizes, H100) if COUNT else fitting(form, *sizes, H100)
+    found = best(form, *sizes, device()) if COUNT else fitting(form, *sizes, device())
     return list(islice((s for s in found if (form, s) not in _failed), COUNT or None))
 
 

@@ -30,6 +30,16 @@ Bound = Callable[[np.ndarray, np.ndarray, DType], np.ndarray]
 _EIGHT_BIT_PRODUCT_EPSILON = 2.0**-13
 
 
+def row_epsilon(operand: DType, accumulator: DType) -> float:
+    """`eps` of rule Num/dot: by what one addition of a product of `operand`s may be off, relative
+    to the magnitude; 0 where sums are exact."""
+    if not accumulator.is_float:
+        return 0.0
+    if operand.kind == "float" and operand.bits == 8:
+        return max(accumulator.epsilon, _EIGHT_BIT_PRODUCT_EPSILON)
+    return accumulator.epsilon
+
+
 def gamma(operations: int, epsilon: float) -> float:
     """The relative error that `operations` roundings in a row can add up to; infinite where they
     may leave no digit."""
@@ -55,10 +65,7 @@ def dot_error(
     """
     relative = floor = 0.0
     if accumulator.is_float:
-        epsilon = accumulator.epsilon
-        if operand.kind == "float" and operand.bits == 8:
-            epsilon = max(epsilon, _EIGHT_BIT_PRODUCT_EPSILON)
-        relative = gamma(terms, epsilon)
+        relative = gamma(terms, row_epsilon(operand, accumulator))
         floor = terms * accumulator.smallest_subnormal
     if operand_roundings:
         rounded = gamma(operand_roundings, operand.epsilon / 2)
