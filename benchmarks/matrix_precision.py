@@ -35,6 +35,7 @@ import numpy as np
 import vm
 from benchmarks.machine import command_of, first_gpu
 from vm.isa.dtypes import DType, dtype
+from vm.isa.matrix import PRODUCTS
 from vm.layouts.fragments import MMA_ROWS, Fragment
 from vm.runtime import reference
 from vm.runtime.bounds import row_epsilon
@@ -77,10 +78,11 @@ class Measured:
 
 
 def forms(fragments: Sequence[Fragment] = MMA_ROWS) -> Iterator[tuple[Fragment, tuple[str, ...]]]:
-    """Each fragment with each of its forms: dtypes of a, b and c."""
+    """Each fragment with each of its forms that `dot` takes: dtypes of a, b and c."""
     for fragment in fragments:
         for a, b, c, _ in fragment.dtypes:
-            yield fragment, (a, b, c)
+            if c in PRODUCTS[a, b]:
+                yield fragment, (a, b, c)
 
 
 def multiply_on(run: Callable[..., Any], fragment: Fragment, kinds: tuple[str, ...]) -> Multiply:

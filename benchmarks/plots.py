@@ -43,7 +43,7 @@ def styles(rows: Sequence[Row]) -> dict[str, Style]:
         name: Style(
             PEERS[name].label if name in PEERS else name,
             COLORS[index % len(COLORS)],
-            MARKERS[index % len(MARKERS)],
+            MARKERS[(index + index // len(COLORS)) % len(MARKERS)],
         )
         for index, name in enumerate(names)
         if name in present

@@ -3,6 +3,9 @@
 Of the schedules that fit, the model's best few are timed and the fastest is taken. Where these were
 tuned before (`python -m programs.gemm_schedules --tune`) it is the fastest of then, and none is
 timed.
+
+`vm_gemm_sm80` is the same without anything that came after sm_80: PTX of that target, which the
+driver translates for the GPU at hand, and launches that wait for each other as they did then.
 """
 
 from __future__ import annotations
@@ -10,9 +13,9 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import islice
 from multiprocessing import get_context
@@ -25,13 +28,17 @@ from benchmarks.timing import calls_per_graph, capture, interleaved_samples, rot
 from programs.gemm import Schedule, gemm, stage_bytes
 from programs.gemm_schedules import DEVICES, H100, Device, best, configurations, fitting, work
 from programs.quantized_matmul import Form
+from vm.compiler.registers import check_registers
 
 if TYPE_CHECKING:
     import torch
 
     from benchmarks.laboratory import Problem
-    from vm.isa.program import Module
+    from vm.isa.kernel import Kernel
+    from vm.isa.program import Module, Program
+    from vm.runtime.cache import Entry
 
+TARGET = "sm_90a"
 MOST_ROWS = 16
 TUNING_ROUNDS = 3
 COUNT = int(os.environ.get("VM_GEMM_COUNT", "8"))
@@ -39,8 +46,24 @@ COUNT = int(os.environ.get("VM_GEMM_COUNT", "8"))
 TIMES = os.environ.get("VM_GEMM_TIMES")
 """A file for the time of every schedule that was tried, a JSON object a line."""
 
-_failed: set[tuple[Form, Schedule]] = set()
-"""Schedules that do not compile: too many registers."""
+@dataclass(frozen=True)
+class Build:
+    """One way to compile the kernels. `failed` are schedules that take too many registers."""
+
+    name: str
+    label: str
+    has_bulk_copies: bool
+    compile_ahead: Callable[[Kernel], object]
+    """Puts a kernel's code into the cache of the machine."""
+    load: Callable[[Program], Callable[..., None]]
+    failed: set[tuple[Form, Schedule]] = field(default_factory=set)
+
+    def device(self) -> Device:
+        return replace(device(), has_bulk_copies=self.has_bulk_copies)
+
+    def peer(self) -> Peer:
+        return Peer(self.name, self.label, vm_version, supports, partial(prepare, self),
+                    partial(compile_ahead, self))  # fmt: skip
 
 
 def supports(point: Point) -> bool:
@@ -65,11 +88,11 @@ def device() -> Device:
     return next((each for key, each in DEVICES.items() if key in name), H100)
 
 
-def schedules(point: Point) -> list[Schedule]:
+def schedules(build: Build, point: Point) -> list[Schedule]:
     """The best few of those that compile, as far as that is known."""
     form, sizes = form_of(point), (point.m, point.n, point.k)
-    found = best(form, *sizes, device()) if COUNT else fitting(form, *sizes, device())
-    return list(islice((s for s in found if (form, s) not in _failed), COUNT or None))
+    found = (best if COUNT else fitting)(form, *sizes, build.device())
+    return list(islice((s for s in found if (form, s) not in build.failed), COUNT or None))
 
 
 def tuned(point: Point, found: Sequence[Schedule]) -> list[Schedule]:
@@ -92,51 +115,95 @@ def module(form: Form, schedule: Schedule) -> Module:
     return gemm(form, schedule)
 
 
-def _compiles(job: tuple[Form, Schedule]) -> bool:
-    """Compiles the programs of a schedule into the cache of the machine."""
-    from vm.errors import VmError
+def _own_code(kernel: Kernel) -> Entry:
     from vm.runtime.compiled import cubin_of
 
+    return cubin_of(kernel, TARGET, "aligned")
+
+
+def _ptx_of_sm80(kernel: Kernel) -> Entry:
+    """PTX as the driver takes it, with the manifest of a kernel whose grids follow each other."""
+    from vm.runtime import compiled, nvrtc
+    from vm.runtime.cache import Cache, Entry, entry_key
+
+    def compile_it() -> Entry:
+        made = compiled.emitted(kernel, "sm_80", "aligned")
+        options = (f"-I{compiled.PRELUDE}",)
+        built = nvrtc.compile_cubin(made.source, "sm_80", made.manifest.kernel, options)
+        check_registers(made.lowered.kernel, built.registers, built.spill_bytes)
+        manifest = replace(made.manifest, pdl=False)
+        return Entry(built.ptx.encode() + b"\0", {"manifest": manifest.as_json()})
+
+    versions = {"vm": compiled.package_version(), "nvrtc": nvrtc.toolchain()}
+    key = entry_key(kernel.text, "ptx of sm_80", ("aligned",), versions)
+    return Cache().get_or_compile(key, compile_it)
+
+
+def _load_own(program: Program) -> Callable[..., None]:
+    import vm
+
+    return vm.compile(program)
+
+
+def _load_sm80(program: Program) -> Callable[..., None]:
+    from vm.runtime import compiled, launch
+    from vm.runtime.manifest import Manifest
+
+    kernel = program.instantiate()
+    entry = _ptx_of_sm80(kernel)
+    manifest = Manifest.from_json(entry.metadata["manifest"])
+    return launch.Kernel(manifest, entry.payload, compiled.grid_of(kernel))
+
+
+BUILD = Build("vm_gemm", "vm (this project)", True, _own_code, _load_own)
+BUILD_SM80 = Build("vm_gemm_sm80", "vm, sm_80", False, _ptx_of_sm80, _load_sm80)
+
+
+def _compiles(job: tuple[str, Form, Schedule]) -> bool:
+    """Compiles the programs of a schedule into the cache of the machine; named, because functions
+    do not travel to another process."""
+    from vm.errors import VmError
+
+    name, form, schedule = job
+    build = next(each for each in (BUILD, BUILD_SM80) if each.name == name)
     try:
-        for name in ("pack", "gemm"):
-            cubin_of(module(*job)[name].instantiate(), "sm_90a", "aligned")
+        _own_code(module(form, schedule)["pack"].instantiate())
+        build.compile_ahead(module(form, schedule)["gemm"].instantiate())
     except VmError as error:
         print(job, str(error).splitlines()[0], flush=True)
         return False
     return True
 
 
-def compile_ahead(points: Sequence[Point]) -> None:
+def compile_ahead(build: Build, points: Sequence[Point]) -> None:
     """In place of those that do not compile the next best come."""
     tried: dict[tuple[Form, Schedule], None] = {}
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         while True:
-            jobs = dict.fromkeys((form_of(p), s) for p in points for s in schedules(p))
+            jobs = dict.fromkeys((form_of(p), s) for p in points for s in schedules(build, p))
             new = [job for job in jobs if job not in tried]
             if not new:
                 break
-            compiled = list(pool.map(_compiles, new, chunksize=2))
-            _failed.update(job for job, good in zip(new, compiled, strict=True) if not good)
+            compiled = list(pool.map(_compiles, [(build.name, *job) for job in new], chunksize=2))
+            build.failed.update(job for job, good in zip(new, compiled, strict=True) if not good)
             tried.update(dict.fromkeys(new))
-    print(f"{len(tried)} schedules, {len(_failed)} do not compile", flush=True)
+    print(f"{len(tried)} schedules, {len(build.failed)} do not compile", flush=True)
 
 
-def prepare(point: Point, problem: Problem) -> Prepared:
+def prepare(build: Build, point: Point, problem: Problem) -> Prepared:
     """The fastest of the schedules, each timed as the harness times."""
-    import vm
-
     form = form_of(point)
     outputs = problem.new_outputs(rotation(point.weight_bytes))
     candidates, tried = [], []
     packed: dict[tuple[int, int, int], list[torch.Tensor]] = {}
-    for schedule in tuned(point, schedules(point)):
+    for schedule in tuned(point, schedules(build, point)):
         made = module(form, schedule)
         key = schedule.rows, schedule.span, schedule.depth
         if key not in packed:
             packed[key] = _packed_copies(
                 made, form, problem, point, schedule, len(outputs)
             )
-        kernel = vm.compile(made["gemm"])
+        kernel = build.load(made["gemm"])
         launches = tuple(
             partial(kernel, problem.activations, copy, output)
             for copy, output in zip(packed[key], outputs, strict=True)
@@ -177,4 +244,4 @@ def _packed_copies(
     return [packed.clone() for _ in range(count)]
 
 
-VM_GEMM = Peer("vm_gemm", "vm (this project)", vm_version, supports, prepare, compile_ahead)
+VM_GEMM, VM_GEMM_SM80 = BUILD.peer(), BUILD_SM80.peer()

@@ -112,7 +112,7 @@ def fragment(matrix: np.ndarray, bits: int, operand: str) -> np.ndarray:
         elements = []
         if operand == "a":
             for half in range(matrix.shape[1] // (4 * size)):
-                for row in (g, g + 8):
+                for row in range(g, matrix.shape[0], 8):
                     begin = 4 * size * half + size * t
                     elements += matrix[row, begin : begin + size].tolist()
         elif operand == "b":
@@ -120,7 +120,7 @@ def fragment(matrix: np.ndarray, bits: int, operand: str) -> np.ndarray:
                 begin = 4 * size * part + size * t
                 elements += matrix[begin : begin + size, g].tolist()
         else:
-            for row in (g, g + 8):
+            for row in range(g, matrix.shape[0], 8):
                 elements += matrix[row, 2 * t : 2 * t + 2].tolist()
         lanes.append(elements)
     return oracle.pack(np.array(lanes, np.uint64), bits)
@@ -132,19 +132,22 @@ SHAPES = [
     *[(k, "tf32", "tf32", "f32") for k in (4, 8)],
     *[(k, a, b, "i32") for k in (16, 32) for a in ("u8", "i8") for b in ("u8", "i8")],
 ]
-F8_SHAPES = [(32, a, b, "f32") for a in ("f8e4m3", "f8e5m2") for b in ("f8e4m3", "f8e5m2")]
+F8_SHAPES = [
+    (k, a, b, "f32") for k in (16, 32) for a in ("f8e4m3", "f8e5m2") for b in ("f8e4m3", "f8e5m2")
+]
+EIGHT_ROWS = [(16, a, b, "i32") for a in ("u8", "i8") for b in ("u8", "i8")]
 
 
-def products(name: str, shapes: list, least: int) -> Text:
+def products(name: str, shapes: list, least: int, m: int = 16) -> Text:
     """Small whole numbers, which any order of summation adds exactly; a wrapping sum too."""
     text = Text(name, least=least)
     rng = np.random.default_rng(3)
     for k, a, b, c in shapes:
         low = 0 if a[0] == "u" else -4
         high = 120 if c == "i32" else 5
-        x = rng.integers(low * (30 if c == "i32" else 1), high, (16, k))
+        x = rng.integers(low * (30 if c == "i32" else 1), high, (m, k))
         y = rng.integers(0 if b[0] == "u" else (-128 if c == "i32" else -4), high, (k, 8))
-        z = rng.integers(-(2**31), 2**31, (16, 8)) if c == "i32" else rng.integers(-50, 50, (16, 8))
+        z = rng.integers(-(2**31), 2**31, (m, 8)) if c == "i32" else rng.integers(-50, 50, (m, 8))
         total = x @ y + z
 
         def coded(type_, numbers):
@@ -172,7 +175,7 @@ def products(name: str, shapes: list, least: int) -> Text:
         body = f"""
 VM_KERNEL({kernel}, 32, 1)(unsigned char* in_a, unsigned char* in_b, unsigned char* in_c) {{
 {loads}
-  vm_mma_m16n8k{k}<{tag(a)}, {tag(b)}, {tag(c)}>(c, a, b);
+  vm_mma_m{m}n8k{k}<{tag(a)}, {tag(b)}, {tag(c)}>(c, a, b);
   VM_UNROLL for (int i = 0; i < {sizes[2]}; i++)
     vm_store_global<4>(in_c + (VM_THREAD * {sizes[2]} + i) * 4, c, 4 * i);
 }}"""
@@ -424,6 +427,7 @@ BATTERIES = {
     "matrices": matrices,
     "stored_matrices": stored_matrices,
     "products": lambda: products("products", SHAPES, 80),
+    "products_of_8_rows": lambda: products("products_of_8_rows", EIGHT_ROWS, 80, m=8),
     "f8_products": lambda: products("f8_products", F8_SHAPES, 89),
     "exchange_32": lambda: exchange(32),
     "atomics": atomics,

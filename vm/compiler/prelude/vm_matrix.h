@@ -114,6 +114,10 @@ VM_MMA_4_4(32, vm_u8, vm_i8, vm_i32, "k32.row.col.s32.u8.s8.s32")
 VM_MMA_4_4(32, vm_i8, vm_u8, vm_i32, "k32.row.col.s32.s8.u8.s32")
 VM_MMA_4_4(32, vm_i8, vm_i8, vm_i32, "k32.row.col.s32.s8.s8.s32")
 #if VM_ARCH >= 890
+VM_MMA_2_4(16, vm_f8e4m3, vm_f8e4m3, vm_f32, "k16.row.col.f32.e4m3.e4m3.f32")
+VM_MMA_2_4(16, vm_f8e4m3, vm_f8e5m2, vm_f32, "k16.row.col.f32.e4m3.e5m2.f32")
+VM_MMA_2_4(16, vm_f8e5m2, vm_f8e4m3, vm_f32, "k16.row.col.f32.e5m2.e4m3.f32")
+VM_MMA_2_4(16, vm_f8e5m2, vm_f8e5m2, vm_f32, "k16.row.col.f32.e5m2.e5m2.f32")
 VM_MMA_4_4(32, vm_f8e4m3, vm_f8e4m3, vm_f32, "k32.row.col.f32.e4m3.e4m3.f32")
 VM_MMA_4_4(32, vm_f8e4m3, vm_f8e5m2, vm_f32, "k32.row.col.f32.e4m3.e5m2.f32")
 VM_MMA_4_4(32, vm_f8e5m2, vm_f8e4m3, vm_f32, "k32.row.col.f32.e5m2.e4m3.f32")
@@ -121,6 +125,19 @@ VM_MMA_4_4(32, vm_f8e5m2, vm_f8e5m2, vm_f32, "k32.row.col.f32.e5m2.e5m2.f32")
 #endif
 #undef VM_MMA_4_4
 #undef VM_MMA_2_4
+#define VM_MMA_1_2(A, B, types)                                                                      \
+  template <> struct vm_mma_of_8_rows<A, B> {                                                        \
+    VM_FUNCTION void run(unsigned* c, const unsigned* a, const unsigned* b) {                        \
+      asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." types ".s32 {%0, %1}, {%2}, {%3}, {%0, %1};" \
+                   : "+r"(c[0]), "+r"(c[1]) : "r"(a[0]), "r"(b[0]));                                 \
+    }                                                                                                \
+  };
+template <class A, class B> struct vm_mma_of_8_rows;
+VM_MMA_1_2(vm_u8, vm_u8, "u8.u8")
+VM_MMA_1_2(vm_u8, vm_i8, "u8.s8")
+VM_MMA_1_2(vm_i8, vm_u8, "s8.u8")
+VM_MMA_1_2(vm_i8, vm_i8, "s8.s8")
+#undef VM_MMA_1_2
 template <> struct vm_mma<8, vm_f16, vm_f16, vm_f16> {
   VM_FUNCTION void run(unsigned* c, const unsigned* a, const unsigned* b) {
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16 {%0, %1}, {%2, %3}, {%4}, {%0, %1};"
@@ -145,6 +162,10 @@ VM_MMA_FUNCTION(8)
 VM_MMA_FUNCTION(16)
 VM_MMA_FUNCTION(32)
 #undef VM_MMA_FUNCTION
+template <class A, class B, class C>
+VM_FUNCTION void vm_mma_m8n8k16(unsigned* c, const unsigned* a, const unsigned* b) {
+  vm_mma_of_8_rows<A, B>::run(c, a, b);
+}
 
 #elif VM_EMULATOR && VM_WARP_WIDTH == 32
 struct vm_matrix_operands {
@@ -201,17 +222,18 @@ VM_FUNCTION unsigned vm_movmatrix(unsigned word VM_PLACE) {
   return word;
 }
 
-template <int K, class A, class B, class C> static void vm_mma_body(void** operands, int) {
+template <int M, int K, class A, class B, class C> static void vm_mma_body(void** operands, int) {
   vm_mma_operands** lanes = (vm_mma_operands**)operands;
   constexpr int E = 32 / A::bits;
+  constexpr int R = M / 8;  // groups of 8 rows
   constexpr bool pairs = C::bits == 16;
-  static typename A::value a[16][K];
+  static typename A::value a[M][K];
   static typename B::value b[8][K];
   for (int lane = 0; lane < 32; lane++) {
     const int g = lane / 4, t = lane % 4;
-    for (int i = 0; i < K / (2 * E); i++)
+    for (int i = 0; i < R * K / (4 * E); i++)
       for (int e = 0; e < E; e++)
-        a[g + 8 * (i % 2)][4 * E * (i / 2) + E * t + e] =
+        a[g + 8 * (i % R)][4 * E * (i / R) + E * t + e] =
             vm_mma_element<A>(lanes[lane]->a, E * i + e);
     for (int i = 0; i < K / (4 * E); i++)
       for (int e = 0; e < E; e++)
@@ -219,7 +241,7 @@ template <int K, class A, class B, class C> static void vm_mma_body(void** opera
   }
   for (int lane = 0; lane < 32; lane++) {
     const int g = lane / 4, t = lane % 4;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 2 * R; i++) {
       const typename A::value* row = a[g + 8 * (i / 2)];
       const typename B::value* column = b[2 * t + i % 2];
       unsigned& word = lanes[lane]->c[pairs ? i / 2 : i];
@@ -245,17 +267,23 @@ template <int K, class A, class B, class C> constexpr bool vm_mma_exists =
     (vm_is<A, vm_bf16> && vm_is<B, vm_bf16> && vm_is<C, vm_f32> && (K == 8 || K == 16)) ||
     (vm_is<A, vm_tf32> && vm_is<B, vm_tf32> && vm_is<C, vm_f32> && (K == 4 || K == 8)) ||
     (vm_is_byte<A> && vm_is_byte<B> && vm_is<C, vm_i32> && (K == 16 || K == 32)) ||
-    (vm_is_f8<A> && vm_is_f8<B> && vm_is<C, vm_f32> && K == 32);
+    (vm_is_f8<A> && vm_is_f8<B> && vm_is<C, vm_f32> && (K == 16 || K == 32));
 #define VM_MMA_FUNCTION(K)                                                                          \
   template <class A, class B, class C>                                                              \
   VM_FUNCTION void vm_mma_m16n8k##K(unsigned* c, const unsigned* a, const unsigned* b VM_PLACE) {   \
     static_assert(vm_mma_exists<K, A, B, C>, "no such matrix instruction");                         \
     vm_mma_operands mine = {c, a, b};                                                               \
-    vm_emulator_collective("mma", place, vm_mma_body<K, A, B, C>, &mine);                           \
+    vm_emulator_collective("mma", place, vm_mma_body<16, K, A, B, C>, &mine);                       \
   }
 VM_MMA_FUNCTION(4)
 VM_MMA_FUNCTION(8)
 VM_MMA_FUNCTION(16)
 VM_MMA_FUNCTION(32)
 #undef VM_MMA_FUNCTION
+template <class A, class B, class C>
+VM_FUNCTION void vm_mma_m8n8k16(unsigned* c, const unsigned* a, const unsigned* b VM_PLACE) {
+  static_assert(vm_is_byte<A> && vm_is_byte<B> && vm_is<C, vm_i32>, "no such matrix instruction");
+  vm_mma_operands mine = {c, a, b};
+  vm_emulator_collective("mma", place, vm_mma_body<8, 16, A, B, C>, &mine);
+}
 #endif
