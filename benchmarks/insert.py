@@ -24,6 +24,7 @@ if not __package__:  # run as a file: make the `benchmarks` package importable
 
 from benchmarks.problem import SIX_SHAPES
 from benchmarks.report import Result, Row, markdown_table, mean_table, spread_table, time_table
+from vm.isa.dtypes import dtype
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BLOCK = re.compile(r"(<!-- table (.*?) -->\n).*?(<!-- end table -->)", re.DOTALL)
@@ -68,7 +69,40 @@ def front_end_table(data: Mapping[str, Any]) -> str:
     return markdown_table(["what", f"ms ({data['machine']}, Python {data['python']})"], shown)
 
 
-OTHERS: dict[str, Callable[[Mapping[str, Any]], str]] = {"front_end": front_end_table}
+def matrix_table(data: Mapping[str, Any]) -> str:
+    """What `python -m benchmarks.matrix_precision` measured, all forms of a fragment that add up in
+    one dtype together: the fewest bits, the largest error, in epsilons of that dtype."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in data["rows"]:
+        groups.setdefault((row["fragment"], row["c"]), []).append(row)
+
+    def bits(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+        limited = [row[name][0] for row in rows if row[name][0] < row["reach"]]
+        return f"{min(limited)}" if limited else f">= {max(row[name][0] for row in rows)}"
+
+    lines = []
+    for (fragment, accumulator), rows in groups.items():
+        names = " or ".join(dict.fromkeys(row["a"] for row in rows))
+        if rows[0]["reach"] is None:
+            lines.append([f"`{fragment}`", names, accumulator, "all", "all", "none", "0", "0"])
+            continue
+        epsilon = dtype(accumulator).epsilon
+        seen = dict.fromkeys(r["rounding"] for r in rows if r["rounding"] != "not seen")
+        lines.append([
+            f"`{fragment}`", names, accumulator, bits(rows, "products"), bits(rows, "accumulator"),
+            " or ".join(seen), f"{max(row['worst'] for row in rows) / epsilon:.2f}",
+            f"{rows[0]['allowed'] / epsilon:g}",
+        ])  # fmt: skip
+    return markdown_table([
+        "row", "a and b", "c", "bits of products behind the largest term", "bits of a sum with c",
+        "rounded", "worst error", "allowed",
+    ], lines)  # fmt: skip
+
+
+OTHERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "front_end": front_end_table,
+    "matrix": matrix_table,
+}
 """Tables of files that are no run of the harness."""
 
 

@@ -68,6 +68,8 @@ class Measured:
     b: str
     c: str
     k: int
+    reach: int | None
+    """The largest s that the dtypes can express: no more can be seen."""
     accumulator: tuple[int, int] | None
     products: tuple[int, int] | None
     rounding: str
@@ -111,6 +113,16 @@ def factors(kind_a: DType, kind_b: DType, s: int) -> tuple[float, float] | None:
     return (x, y) if held else None
 
 
+DEEPEST = 40
+"""No unit looks for bits further behind the largest term."""
+
+
+def reach(kinds: Sequence[DType]) -> int:
+    """The largest s for which 2**-s is a product of the dtypes of a and b, and a number of c's."""
+    smallest = kinds[2].smallest_subnormal
+    return max(s for s in range(1, DEEPEST + 1) if factors(*kinds[:2], s) and 2.0**-s >= smallest)
+
+
 def one_sum(
     multiply: Multiply, fragment: Fragment, kinds: tuple[DType, DType],
     trials: Sequence[tuple[float, dict[int, tuple[float, float]]]],
@@ -124,10 +136,6 @@ def one_sum(
         for place, (x, y) in terms.items():
             a[t, 0, place], b[t, place, 0] = x, y
     return multiply(a, b, c)[:, 0, 0]
-
-
-DEEPEST = 40
-"""No unit looks for bits further behind the largest term."""
 
 
 def kept(
@@ -201,15 +209,16 @@ def measure(
     if not kinds[2].is_float:
         if worst:
             raise ValueError(f"{fragment.name} of {names} is not exact")
-        return Measured(fragment.name, *names, fragment.k, None, None, "exact", 0.0, 0.0, tiles)
+        return Measured(fragment.name, *names, fragment.k, None, None, None, "exact", 0.0, 0.0,
+                        tiles)  # fmt: skip
     ends = range(fragment.k)
     alone = kept(multiply, fragment, kinds[:2], 1.0, [(at,) for at in ends])
     pairs = [(i, j) for i in ends for j in ends if i != j]
     beside = kept(multiply, fragment, kinds[:2], -1.0, pairs)
     rounded = rounding(multiply, fragment, kinds[:2], alone[0])
     allowed = fragment.k * row_epsilon(kinds[0], kinds[2])
-    return Measured(fragment.name, *names, fragment.k, alone, beside, rounded, worst, allowed,
-                    tiles)  # fmt: skip
+    return Measured(fragment.name, *names, fragment.k, reach(kinds), alone, beside, rounded, worst,
+                    allowed, tiles)  # fmt: skip
 
 
 def show(rows: Sequence[Measured]) -> None:

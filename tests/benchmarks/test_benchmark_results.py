@@ -9,8 +9,9 @@ from benchmarks.insert import RESULTS, refreshed, select, table
 from benchmarks.problem import NORM_BOUND, Point, WeightType
 from benchmarks.report import Result
 
-FILES = sorted(RESULTS.glob("h100-[dfw]*.json"))  # others: what needs no GPU
-PAGES = [*sorted(RESULTS.parent.glob("*.md")), RESULTS.parents[1] / "README.md"]
+FILES = sorted(RESULTS.glob("h?00-[dfw]*.json"))  # others: what needs no GPU
+ROOT = RESULTS.parents[1]
+PAGES = [*sorted(RESULTS.parent.glob("*.md")), ROOT / "README.md", ROOT / "spec/07-numerics.md"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from benchmarks.matrix_precision import kept, measure, rounding
+from benchmarks.insert import RESULTS
+from benchmarks.matrix_precision import forms, kept, measure, rounding
 from vm.isa.dtypes import dtype
 from vm.layouts.fragments import FRAGMENTS
 from vm.runtime import reference
+from vm.runtime.bounds import row_epsilon
 
 FRAGMENT = FRAGMENTS["mma_m16n8k8"]
 HALVES = dtype("f16"), dtype("f16")
@@ -65,3 +69,13 @@ def test_the_reference_is_within_what_the_rule_allows(name, kinds):
     found = measure(run, FRAGMENTS[name], kinds, 4, 1)
     assert found.worst <= found.allowed and found.tiles == 4
     assert found.rounding == ("exact" if kinds[2] == "i32" else "nearest")
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*-matrix.json")), ids=lambda path: path.stem)
+def test_no_instruction_was_seen_to_err_more_than_the_rule_allows(path):
+    rows = json.loads(path.read_text())["rows"]
+    measured = [(row["fragment"], (row["a"], row["b"], row["c"])) for row in rows]
+    assert measured == [(fragment.name, names) for fragment, names in forms()]
+    for row in rows:
+        assert row["allowed"] == row["k"] * row_epsilon(dtype(row["a"]), dtype(row["c"]))
+        assert row["worst"] <= row["allowed"]
