@@ -1,11 +1,12 @@
 """C = A W^T for few rows of A, where a language model decodes: one builder for all weights.
 
 W is read once, and that is all the time there is. So it is the 16-row operand of the matrix unit,
-a block makes `rows` outputs for `columns` rows of A, and each of its warps takes a share of K and
-has its own ring of stages in shared memory: no warp waits for another until the end, where their
-sums are added. What varies is written down in a `Form` (how weights are stored) and a `Schedule`
-(who does what when). The module that `gemm` makes of the two has the program that packs weights,
-scales and zero points once, `gemm` itself, its reference and cases:
+a block makes `rows` outputs for `columns` rows of A, and each of its warps takes a share of K. It
+has its own ring of stages in shared memory, or takes the weights straight to registers: no warp
+waits for another until the end, where their sums are added. What varies is written down in a `Form`
+(how weights are stored) and a `Schedule` (who does what when). The module that `gemm` makes of the
+two has the program that packs weights, scales and zero points once, `gemm` itself, its reference
+and cases:
 
     python -m programs.gemm --weight u3 --offset 4 --print
     python -m programs.gemm --format nvfp4 --rows 32 --warps 16
@@ -45,10 +46,11 @@ class Schedule:
     """Who does what when.
 
     A block makes `rows` outputs of `columns` rows of A with `warps` warps. A stage is `span` groups
-    along K, and a warp has `stages` of them in flight; of a group at most `depth` is in registers
-    at once. `resident` blocks sit on a multiprocessor
-    at once, of this grid and of the next. `bulk` fills stages by one copy of the copy engine each
-    (sm_90a and later), else every thread copies its part. `offset_outside` multiplies codes as they
+    along K, and a warp has `stages` of them in flight; of a group at most `depth` is multiplied at
+    once. With 0 stages a warp loads the next one straight to registers while it multiplies one.
+    `resident` blocks sit on a multiprocessor at once, of this grid and of the next. `bulk` fills
+    stages by one copy of the copy engine each (sm_90a and later), else every thread copies its
+    part. `offset_outside` multiplies codes as they
     are and takes the offset or the zero points from the products, times the sums of activations
     (unsigned weights and f16 activations; infinite ones then give NaN). Raises `ValueError` for
     what fits no fragment.
@@ -66,14 +68,17 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if each.type != "bool" and getattr(self, each.name) < 1:
-                raise ValueError(f"{each.name} is at least 1")
+            least = 0 if each.name == "stages" else 1
+            if each.type != "bool" and getattr(self, each.name) < least:
+                raise ValueError(f"{each.name} is at least {least}")
         if self.rows % 16 or self.columns % 8:
             raise ValueError("rows are a multiple of 16, columns of 8: a fragment has so many")
         if self.depth not in DEPTHS:
             raise ValueError(f"the depth is {', '.join(map(str, DEPTHS))}")
-        if not self.bulk and self.stages < 2:
+        if not self.bulk and self.stages == 1:
             raise ValueError("copies of threads run ahead only with 2 stages or more")
+        if not self.stages and (self.bulk or self.span > 1):
+            raise ValueError("straight to registers go stages of span 1, and not in bulk")
 
 
 def group_of(form: Form) -> int:
@@ -141,7 +146,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     BK = b.const(min(group_of(form), schedule.depth))
     SPAN = b.const(schedule.span)
     WARPS = b.const(schedule.warps)
-    STAGES = b.const(schedule.stages)
+    STAGES = b.const(schedule.stages, "STAGES") if schedule.stages else None
     RESIDENT = b.const(schedule.resident)
     GROUP = b.const(form.group, "GROUP") if form.group else K
     ENTRIES = b.const(form.entries, "ENTRIES") if form.entries else None
@@ -243,7 +248,8 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
         b.grid_launch_dependents()
         n, m = b.block_index()
         part = b.shared_alloc(f32, [WARPS, ROWS, COLUMNS])
-        ring = b.shared_alloc(u8, [WARPS, STAGES, STAGE])
+        if schedule.stages:
+            ring = b.shared_alloc(u8, [WARPS, STAGES, STAGE])
         if form.entries:
             table = b.shared_alloc(ACTIVATION, [ENTRIES])
         if schedule.bulk:
@@ -284,11 +290,30 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             w = b.group_index()
             first = w * steps // WARPS
             share = (w + 1) * steps // WARPS - first
-            for s in b.range(STAGES if schedule.bulk else STAGES - 1, unroll="full"):
-                with b.if_(s < share):
-                    fill(w, s, first + s)
-                if not schedule.bulk:
-                    b.commit_async()
+            if schedule.stages:
+                for s in b.range(STAGES if schedule.bulk else STAGES - 1, unroll="full"):
+                    with b.if_(s < share):
+                        fill(w, s, first + s)
+                    if not schedule.bulk:
+                        b.commit_async()
+            else:  # what a stage is made of; what has been multiplied makes room for the next
+                pieces = {tile: (times(tile, TILE), TILE, bytes) for tile in range(parts)}
+                if form.group:
+                    pieces["scale"] = scales_at, scale_bytes, bytes_of_rows(scale_bytes // 8)
+                if form.group and form.zero_point:
+                    pieces["zero"] = zeros_at, ROWS, bytes_of_rows(ROWS // 8)
+                registers = {
+                    key: b.var(b.register(u8, layout=layout)[count], b.fill(0))
+                    for key, (_, count, layout) in pieces.items()
+                }
+
+                def load_piece(key, g):
+                    at, count, layout = pieces[key]
+                    with b.if_(share > g):
+                        registers[key].assign(b.load(P[n, first + g, at:+count], layout=layout))
+
+                for key in pieces:
+                    load_piece(key, 0)
             if not form.entries:
                 b.grid_wait()
             sum = b.var(b.register(f32)[ROWS, COLUMNS], b.fill(0.0))
@@ -306,16 +331,22 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                 at = plus((first + g) * tiles, tile) * BK
                 return b.load(A[m * COLUMNS : +COLUMNS, at : +BK], layout=dots.b.transpose())
 
+            def stored(key, slot, at, count, layout):
+                """Bytes of a stage, in the order of a layout."""
+                if not schedule.stages:
+                    return registers[key]
+                held = b.load(ring[w, slot, at:+count], layout=layout)
+                return held  # by that name in the text
+
             def product(x, slot, tile, zero, *before):
                 """The product of a tile, added to what was before."""
-                held = b.load(ring[w, slot, times(tile, TILE) : +TILE], layout=bytes)
-                q = b.view(held, WEIGHT, layout=codes)
+                q = b.view(stored(tile, slot, times(tile, TILE), TILE, bytes), WEIGHT, layout=codes)
                 return b.dot(values(q, zero), b.transpose(x), *before)
 
-            def of_step(at, count, kind, j):
+            def of_step(key, at, count, kind, j):
                 """A number for each row, `count` bytes of all, behind the weights of a stage."""
-                held = b.load(ring[w, slot, plus(at, times(j, count)) : +count],
-                              layout=bytes_of_rows(count // 8))  # fmt: skip
+                at = plus(at, times(j, count))
+                held = stored(key, slot, at, count, bytes_of_rows(count // 8))
                 return b.view(held, kind, layout=by_row)
 
             def for_rows(x):
@@ -327,7 +358,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                 """Adds the products of a step, scaled; `x` is for its first tile."""
                 zero = column_zero
                 if form.group and form.zero_point:
-                    zero = of_rows(of_step(zeros_at, ROWS, ZERO, j), taken_from)
+                    zero = of_rows(of_step("zero", zeros_at, ROWS, ZERO, j), taken_from)
                 acc, removed = (), ()  # what was before, if anything
                 for part in range(parts):
                     tile = plus(times(j, parts), part)
@@ -336,24 +367,30 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                         acc = (product(x, slot, tile, zero, *acc),)
                     else:
                         sum.assign(product(x, slot, tile, zero, sum))
+                    if not schedule.stages:
+                        load_piece(part, g + 1)
                     if outside and form.group:
                         removed = (b.dot(less, b.transpose(x), *removed),)
                     elif outside:
                         taken.assign(b.dot(less, b.transpose(x), taken))
                 if form.group:
-                    scale = of_rows(of_step(scales_at, scale_bytes, SCALE, j), f32)
+                    scale = of_rows(of_step("scale", scales_at, scale_bytes, SCALE, j), f32)
                     if outside and form.zero_point:
                         sum.assign(b.fma(for_rows(*removed), zero * scale, sum))
                     elif outside:
                         acc = (acc[0] + for_rows(*removed),)
                     sum.assign(b.fma(*acc, scale, sum))
+                for key in () if schedule.stages else list(pieces)[parts:]:
+                    load_piece(key, g + 1)
 
             for g in b.range(share):
-                slot = g % STAGES
+                slot = None
+                if schedule.stages:
+                    slot = g % STAGES
                 x = activations(g, 0)  # asked for before the wait for the weights
                 if schedule.bulk:
                     b.mbarrier_wait(full[w, slot], g // STAGES % 2)
-                else:
+                elif schedule.stages:
                     b.wait_async(STAGES - 2)
                     b.synchronize()
                     ahead = g + STAGES - 1

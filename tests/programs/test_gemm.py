@@ -33,6 +33,7 @@ SCHEDULES = {
     "one stage, 12 warps": Schedule(rows=16, warps=12, stages=1, depth=32),
     "16 columns": Schedule(rows=32, columns=16, warps=4, depth=32),
     "threads": Schedule(rows=32, warps=4, stages=3, depth=64, bulk=False),
+    "registers": Schedule(rows=32, warps=4, stages=0, depth=64, bulk=False),
     "offsets inside": Schedule(rows=32, warps=4, depth=64, offset_outside=False),
     "threads, spans": Schedule(rows=16, columns=16, warps=2, stages=2, span=2, bulk=False),
 }
@@ -64,6 +65,7 @@ def test_every_schedule(name, form):
         ("nvfp4", "bulk, spans", "sm_90a"),
         ("u4 zero 64", "one stage, 12 warps", "sm_90a"),
         ("u4 column", "threads", "sm_80"),
+        ("u4 zero 64", "registers", "sm_80"),
     ],
 )
 def test_emitted_code(form, schedule, target):
