@@ -79,6 +79,14 @@ BODIES: dict[str, str] = {
     "mbarrier_expect": "  full = mbarrier_alloc([2]); mbarrier_expect(full[1], 64 * n)",
     "mbarrier_wait": "  full = mbarrier_alloc([2]); mbarrier_arrive(full[0])\n"
     "  for i in range(2) { mbarrier_wait(full[0], i) }",
+    "global_alloc": "  w = global_alloc(f16, [M, 2 * ceil_div(M, 8), 64]); b, k = block_index()\n"
+    "  store(w[b, k, :], load(H[b, :])); synchronize(); print(load(w[b, k, :]))",
+    "semaphore_alloc": "  turn = semaphore_alloc([M, 2]); b, k = block_index()\n"
+    "  semaphore_release(turn[b, k], 0)",
+    "semaphore_wait": "  turn = semaphore_alloc([M]); b, k = block_index()\n"
+    "  semaphore_wait(turn[b], k); semaphore_release(turn[b], 1 - k)",
+    "semaphore_release": "  turn = semaphore_alloc([3]); semaphore_wait(turn[2], 0)\n"
+    "  semaphore_release(turn[2], n); semaphore_release(turn[2], 0)",
     "copy_bulk": "  full = mbarrier_alloc([1]); m = shared_alloc(f16, [2, 8, 64])\n"
     "  mbarrier_expect(full[0], 1024); copy_bulk(m[n], H[0 +: 8], full[0])\n"
     "  mbarrier_wait(full[0], 0); print(load(m[n]))",
@@ -118,6 +126,10 @@ BODIES: dict[str, str] = {
     "nv.load_shared": "  y = undefined(f32, [32], spatial(32))\n"
     "  print(nv.load_shared(y, thread_index() * 4))",
     "nv.store_shared": "  nv.store_shared(thread_index() * 4, thread_index(), plus=16)",
+    **{f"{family}.{o}": f"{PER_THREAD}  turn = semaphore_alloc([M, 32])\n"
+       f"  {family}.{o}(turn, at, lane * 0, predicate=lane == 1)"
+       for family in ("nv", "amd") for o in ("wait_for", "signal")},
+    "amd.fence": "  amd.fence()",
     "nv.mbarrier_init": f"{PER_THREAD}  nv.mbarrier_init(lane * 8, 1, predicate=lane < 4)",
     "nv.mbarrier_arrive": f"{PER_THREAD}  nv.mbarrier_arrive(lane * 0, predicate=lane == 0)",
     "nv.mbarrier_expect": f"{PER_THREAD}  nv.mbarrier_expect(lane * 0, lane, predicate=lane == 0)",

@@ -13,7 +13,7 @@ import numpy as np
 from tests.second_machine.machine import Launch, Memory, Trap, number, strides_of
 from tests.second_machine.numbers import type_of
 
-LACKS = {"nvidia", "amd", "races", "deadlocks"}
+LACKS = {"nvidia", "amd", "races", "deadlocks", "semaphores"}
 NO_RUN = {"assert_malformed", "assert_invalid", "assert_text", "assert_layout",
           "assert_race", "assert_deadlock", "assert_unsupported"}  # fmt: skip
 

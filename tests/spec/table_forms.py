@@ -22,6 +22,7 @@ SETUP = {
     "one": "one = fill(1.0, f32, [1])\n",
     "s": "s = shared_alloc(f32, [64])\n",
     "m": "m = mbarrier_alloc([2])\n",
+    "turn": "turn = semaphore_alloc([2])\n",
 }
 
 # The required arguments of a right call, in order.
@@ -37,11 +38,13 @@ ARGUMENTS = {
     "pick": "f, [0], spatial(64)", "spread": "x", "uniform": "i",
     "slot_constants": "[1.0], f32, spatial(64)", "mbarrier_alloc": "[2]", "mbarrier_arrive": "m[0]",
     "mbarrier_expect": "m[0], 256", "mbarrier_wait": "m[0], 0", "copy_bulk": "s, A[0 +: 64], m[0]",
+    "global_alloc": "f32, [N, 64]", "semaphore_alloc": "[2]", "semaphore_wait": "turn[0], 1",
+    "semaphore_release": "turn[0], 1",
 }  # fmt: skip
 
 WRONG_ATTRIBUTES = {
     "integer": "true", "number": "true", "boolean": "7", "string": "7", "dtype": "7", "layout": "7",
-    "shape": "7", "table": "7",
+    "shape": "7", "extents": "7", "table": "7",
 }  # fmt: skip
 
 
@@ -169,7 +172,8 @@ FAMILIES = {"nv": "nvidia", "amd": "amd"}
 WITHOUT_RESULT = (
     "store", "scatter", "copy_async", "commit_async", "wait_async", "synchronize", "barrier",
     "exit", "print", "assert", "grid_wait", "grid_launch_dependents", "mbarrier_arrive",
-    "mbarrier_expect", "mbarrier_wait", "copy_bulk",
+    "mbarrier_expect", "mbarrier_wait", "copy_bulk", "semaphore_wait",
+    "semaphore_release",
 )  # fmt: skip
 
 

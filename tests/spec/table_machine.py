@@ -79,6 +79,38 @@ program counted_shared(C: inout(global(i32))[2]) grid (1) threads 32 {
   y = @.load_shared(t, t % 2 * 4)
   @.store_global(C, cast(t, i64) * 4, y, predicate=t < 2)
 }
+
+program in_turn(C: inout(global(i32))[2], at: i64) grid (3) threads 32 {
+  turn = semaphore_alloc([2, 2])
+  t = thread_index()
+  b = block_index()
+  place = cast(t, i64) * 0 + at
+  @.wait_for(turn, place, t * 0 + b, predicate=t == 0)
+  c = load(C) * 2 + b
+  synchronize()
+  store(C, c)
+  synchronize()
+  @.signal(turn, place, t * 0 + (b + 1) % 3, predicate=t == 0)
+}
+
+program signals_early(C: inout(global(i32))[2]) grid (2) threads 32 {
+  turn = semaphore_alloc([1])
+  t = thread_index()
+  place = cast(t, i64) * 0
+  @.wait_for(turn, place, t * 0 + block_index(), predicate=t == 0)
+  c = load(C) + 1
+  synchronize()
+  store(C, c)
+  @.signal(turn, place, t * 0 + 1 - block_index(), predicate=t == 0)
+}
+"""
+
+AMD_PROGRAMS = """
+program fenced(C: out(global(i32))[32]) grid (1) threads 32 {
+  t = thread_index()
+  amd.fence()
+  store(C, t)
+}
 """
 
 NVIDIA_PROGRAMS = """
@@ -166,6 +198,14 @@ def tests() -> list[tuple[str, tuple[str, ...], list[str]]]:
             f"{listed(5 + 2 * k for k in range(32))}))",
             f"assert_return(counted_shared(zeros(i32, [2])), tensor(i32, [{sum(range(32))}, 31]))",
         ]),
+        ("blocks signal each other", ("wait_for", "signal"), [
+            "x = tensor(i32, [1, 2])",
+            "assert_return(in_turn(x, 0), tensor(i32, [12, 20]))",
+            "assert_return(in_turn(x, 12), tensor(i32, [12, 20]))",
+            'assert_trap(in_turn(x, 16), "E0501", at="@.wait_for(turn, «place»")',
+            'assert_trap(in_turn(x, 2), "E0501", at="@.wait_for(turn, «place»")',
+            'assert_race(signals_early(x), "E0602", at="load(«C»)", other="store(«C»")',
+        ]),
     ]  # fmt: skip
 
 
@@ -194,12 +234,21 @@ def nvidia_tests() -> list[tuple[str, tuple[str, ...], list[str]]]:
     ]  # fmt: skip
 
 
+def amd_tests() -> list[tuple[str, tuple[str, ...], list[str]]]:
+    """What AMD GPUs have besides."""
+    return [("a fence changes nothing", ("fence",), [
+        f"assert_return(fenced(), tensor(i32, {listed(range(32))}))",
+    ])]  # fmt: skip
+
+
+OWN = {"nvidia": (NVIDIA_PROGRAMS, nvidia_tests), "amd": (AMD_PROGRAMS, amd_tests)}
+
+
 def lines(family: str, prefix: str) -> list[str]:
     """The file of a family of GPUs."""
-    nvidia = family == "nvidia"
-    made = (PROGRAMS + (NVIDIA_PROGRAMS if nvidia else "")).replace("@", prefix).rstrip("\n")
-    found = made.split("\n")
-    for name, opcodes, body in [*tests(), *(nvidia_tests() if nvidia else [])]:
+    programs, own = OWN[family]
+    found = (PROGRAMS + programs).replace("@", prefix).rstrip("\n").split("\n")
+    for name, opcodes, body in [*tests(), *own()]:
         rules = ", ".join(f'"Exec/{prefix}.{opcode}"' for opcode in opcodes)
         found += ["", f'test "{name}" needs "{family}" rules {rules} {{']
         found += [f"  {line}".replace("@", prefix) for line in body]

@@ -17,9 +17,11 @@ from vm.runtime.conformance_directives import DIRECTIVES, Runner, Walk
 CORE = [opcode for opcode in INSTRUCTIONS if "." not in opcode]
 TRAPPING = {
     "E0501": ("load", "store", "load_scalar", "gather", "scatter", "atomic", "copy_async",
-              "mbarrier_arrive", "mbarrier_expect", "mbarrier_wait", "copy_bulk"),
+              "mbarrier_arrive", "mbarrier_expect", "mbarrier_wait", "copy_bulk", "semaphore_wait",
+              "semaphore_release"),
     "E0502": ("div", "mod", "ceil_div"), "E0503": ("for",), "E0504": ("shl", "shr"),
     "E0505": ("assert",), "E0506": ("global_view",), "E0508": ("lookup",), "E0510": ("uniform",),
+    "E0512": ("semaphore_alloc", "semaphore_release"),
 }  # fmt: skip
 """What ends in which trap: chapter 5, and `Exec/` of the instructions."""
 

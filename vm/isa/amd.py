@@ -6,7 +6,10 @@ Architecture", on vector memory, data share and matrix arithmetic.
 
 from __future__ import annotations
 
-from vm.isa import gpu, gpu_atomics
+from typing import Any
+
+from vm.isa import gpu, gpu_atomics, launch_memory
+from vm.isa.instruction import Instruction
 
 
 class LoadGlobal(gpu.LoadGlobal, opcode="amd.load_global"):
@@ -85,3 +88,30 @@ class AtomicShared(gpu_atomics.AtomicShared, opcode="amd.atomic_shared"):
 
 class ReduceShared(gpu_atomics.ReduceShared, opcode="amd.reduce_shared"):
     """Combines slot `slot` of x with an element of shared memory (ds_atomic)."""
+
+
+class WaitFor(launch_memory.WaitFor, opcode="amd.wait_for"):
+    """Waits until a semaphore, `offset` bytes behind the beginning of an array of them, is a value
+    (global_load in a loop, then buffer_inv).
+
+    What came before the signal is before what these threads do next; for others they speak at the
+    next barrier.
+    """
+
+
+class Signal(launch_memory.Signal, opcode="amd.signal"):
+    """Gives a semaphore a value, behind all that these threads have seen (buffer_wbl2, then
+    global_store): what others of the group did must be ordered before it by a barrier."""
+
+
+class Fence(Instruction, opcode="amd.fence"):
+    """What a thread did is in the device's memory before it goes on, for all blocks to see
+    (buffer_wbl2, s_waitcnt): a barrier of the block alone waits for its own waves' caches."""
+
+    pure = False
+
+    def check(self) -> None:
+        return None
+
+    def run(self, machine: Any) -> None:
+        return None

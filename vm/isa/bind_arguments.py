@@ -143,7 +143,7 @@ def _one_operand(kind, name: str, item: Operand, node, resolver: Resolver) -> An
 def _spaces(item: Operand) -> str:
     named = {
         "scalar": "a scalar", "register": "a register tensor", "shared": "a shared tensor",
-        "global": "a global tensor", "mbarrier": "an mbarrier",
+        "global": "a global tensor", "mbarrier": "an mbarrier", "semaphore": "a semaphore",
     }  # fmt: skip
     return " or ".join(named[space] for space in item.spaces)
 

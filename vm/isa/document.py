@@ -32,6 +32,7 @@ _TAKES = {
     "integer": "a whole number", "number": "a number", "boolean": "true or false",
     "string": "a string", "dtype": "a dtype", "layout": "a layout",
     "shape": "a list of whole numbers", "table": "a list of numbers",
+    "extents": "a list of whole numbers and expressions over sizes",
 }  # fmt: skip
 
 # The statements with a form of their own in the text.
@@ -197,7 +198,7 @@ def _takes(kind: type[Instruction], name: str, item: Field) -> str:
             return "the name of a fragment of chapter 3"
         return " or ".join(f'`"{c}"`' for c in item.choices) or _TAKES[item.kind]
     named = {"scalar": "scalar", "register": "register tensor", "shared": "shared tile",
-             "global": "global tile", "mbarrier": "mbarrier"}  # fmt: skip
+             "global": "global tile", "mbarrier": "mbarrier", "semaphore": "semaphore"}  # fmt: skip
     text = " or ".join(named[space] for space in item.spaces)
     kinds = getattr(kind, "kinds", None)
     if kinds is not None and name in getattr(kind, "conditions", ()):

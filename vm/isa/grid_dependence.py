@@ -7,12 +7,13 @@ from vm.isa import control
 from vm.isa.instruction import Instruction
 from vm.isa.kernel import Kernel
 from vm.isa.synchronization import GridWait
-from vm.isa.types import GlobalType, Tile
+from vm.isa.types import GlobalType, SemaphoreType, Tile
 
 
 def check_grid_dependence(kernel: Kernel) -> None:
-    """Refuses (E0406) accesses of global memory that stand before the first `grid_wait`, unless
-    they read memory declared `constant`. A kernel without `grid_wait` begins after those before."""
+    """Refuses (E0406) accesses of global memory and of semaphores that stand before the first
+    `grid_wait`, unless they read memory declared `constant`. A kernel without `grid_wait` begins
+    after those before."""
     if any(isinstance(i, GridWait) for i in control.walk(kernel.body)):
         _check(kernel.body)
 
@@ -38,10 +39,12 @@ def _check(statements: list[Instruction]) -> bool:
 
 def _check_access(instruction: Instruction) -> None:
     for operand in instruction.operands():
-        if not isinstance(operand, Tile) or not isinstance(operand.base.type, GlobalType):
+        if not isinstance(operand, Tile):
             continue
         memory = operand.base
-        if memory.type.access == "constant":
+        if not isinstance(memory.type, (GlobalType, SemaphoreType)):
+            continue
+        if getattr(memory.type, "access", None) == "constant":
             continue
         raise fail(
             "E0406", f"`{memory.name}` is touched before `grid_wait`, while grids before this one "

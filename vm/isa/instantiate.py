@@ -40,6 +40,8 @@ def instantiate(
     expressions = Expressions(constants, given)
     header = _Header(definition, expressions, warp_width)
     parameters = header.parameters()
+    scalars = (p for p in parameters if p.type.space == "scalar")
+    expressions.given_at_launch = frozenset((*header.sizes.values(), *scalars))
     threads = header.threads()
     reference = definition.kind == "reference"
     scope = Scope(threads, warp_width, len(definition.grid), None, reference)

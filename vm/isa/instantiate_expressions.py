@@ -13,6 +13,7 @@ from vm.isa import control, syntax
 from vm.isa.bind_arguments import bind_arguments
 from vm.isa.instantiate_tiles import tile
 from vm.isa.instruction import INSTRUCTIONS, Instruction, Scope, describe, nearest, typed_immediate
+from vm.isa.launch_extents import extents
 from vm.isa.scopes import Names
 from vm.isa.static import Environment, NotStatic, evaluate, fold, operate
 from vm.isa.static_kinds import KINDS, is_kind
@@ -49,6 +50,8 @@ class Expressions:
         )
         self.statements: list[Instruction] = []
         self.scope: Scope | None = None
+        # The scalars that a launch gives: sizes, and parameters.
+        self.given_at_launch: frozenset[Value] = frozenset()
 
     @contextmanager
     def within(self, scope: Scope) -> Iterator[None]:
@@ -66,7 +69,10 @@ class Expressions:
 
     # --- what is known now ---
     def static(self, node: syntax.Expression, kind: str, what: str) -> Any:
-        """The value of an expression that must be known now, checked to be of `kind`."""
+        """The value of an expression that must be known now, checked to be of `kind`; in extents it
+        may be an expression over what is known at launch."""
+        if kind == "extents":
+            return extents(self, node, what)
         operand = self.expression(node) if kind in ("integer", "number") else None
         if isinstance(operand, Immediate):
             value = operand.value

@@ -69,7 +69,8 @@ def _check_inside(
     index: syntax.Index, offset: Any, extent: int | None, whole: Any, base: Value, dimension: int
 ) -> None:
     """A tile at a constant place must lie inside; a global one clips."""
-    if base.type.space == "global" or not isinstance(offset, Immediate):
+    known = isinstance(offset, Immediate) and isinstance(whole, int)
+    if base.type.space == "global" or not known:
         return
     if offset.value < 0 or offset.value + (extent or 1) > whole:
         last = offset.value + (extent or 1) - 1

@@ -25,7 +25,8 @@ _REQUIRED = object()
 
 
 class Operand:
-    """A field that takes a value of one of `spaces`: scalar, register, shared or global.
+    """A field that takes a value of one of `spaces`: scalar, register, shared, global, mbarrier or
+    semaphore.
 
     `optional` operands may be left out and are None then; a `repeated` one takes the rest of the
     positional arguments as a tuple.
@@ -45,7 +46,8 @@ class Attribute:
     """A field whose value is known at instantiation.
 
     `kind` is one of integer, number, boolean, string, dtype, layout, shape (a sequence of
-    integers) or table (a sequence of numbers). `choices` limits a string.
+    integers), extents (one of integers and of expressions over what is known at launch) or table (a
+    sequence of numbers). `choices` limits a string.
     """
 
     def __init__(self, kind: str, default: Any = _REQUIRED, choices: tuple[str, ...] = ()):
@@ -261,7 +263,7 @@ def describe(operand: Any) -> str:
 
 
 def space_of(operand: Any) -> str:
-    """scalar, register, shared or global."""
+    """The space of an operand: scalar, register, or one of those that are memory."""
     return "scalar" if isinstance(operand, Immediate) else operand.type.space
 
 

@@ -200,12 +200,13 @@ def is_one_run(tile: Tile) -> bool:
     return not padded or type_.shape[-1] * type_.dtype.bits % 8 == 0
 
 
-def require_one(instruction: Instruction) -> None:
-    """Refuses more than one mbarrier."""
-    if any(extent is not None for extent in instruction.barrier.extents):
+def require_one(instruction: Instruction, field: str = "barrier") -> None:
+    """Refuses more than one mbarrier, or semaphore."""
+    tile: Tile = getattr(instruction, field)
+    if any(extent is not None for extent in tile.extents):
         raise instruction.refuse(
-            "E0302", "one mbarrier is meant", "barrier", "this is an array of them",
-            fix="give one index for each dimension: full[i]",
+            "E0302", f"one {tile.base.type.space} is meant", field, "this is an array of them",
+            fix=f"give one index for each dimension: {tile.base.name or 'full'}[i]",
         )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from vm.isa import (  # noqa: F401  (importing a family registers its instructio
     debugging,
     elementwise,
     lanes,
+    launch_memory,
     matrix,
     mbarriers,
     memory,

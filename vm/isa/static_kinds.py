@@ -13,6 +13,7 @@ KINDS: dict[str, tuple[Any, str, str]] = {
     "string": (str, "a string", 'a string such as "text"'),
     "dtype": (DType, "a dtype", "a dtype such as f16"),
     "shape": (tuple, "a list of whole numbers", "a list such as [64, 32]"),
+    "extents": (tuple, "a list of extents", "a list such as [ceil_div(M, 64), 128]"),
     "table": (tuple, "a list of numbers", "a list such as [0.5, 1.0]"),
     "layout": (object, "a layout", "a layout such as spatial(8, 4)"),
 }
@@ -24,8 +25,8 @@ def is_kind(value: Any, kind: str) -> bool:
     wanted = KINDS[kind][0]
     if kind == "layout":
         return not isinstance(value, (int, float, str, tuple, DType))
-    if kind in ("shape", "table"):
-        item = int if kind == "shape" else (int, float)
+    if kind in ("shape", "extents", "table"):
+        item = (int, float) if kind == "table" else int
         return isinstance(value, tuple) and all(
             isinstance(i, item) and not isinstance(i, bool) for i in value
         )

@@ -1,8 +1,8 @@
 """The types of values, and the operands that instructions take.
 
-A value lives in one of five spaces: a scalar is uniform over the group that runs, a register
-tensor is spread over the group's threads by its layout, shared and global tensors are memory, and
-mbarriers are memory that only instructions of their own touch.
+A value lives in one of six spaces: a scalar is uniform over the group that runs, a register tensor
+is spread over the group's threads by its layout, shared and global tensors are memory, and
+mbarriers and semaphores are memory that only instructions of their own touch.
 Types and operands here belong to the instantiated form of a program, where constants are known.
 """
 
@@ -74,8 +74,9 @@ class GlobalType:
     """A tensor in the device's memory.
 
     An extent is a number or an expression over the program's sizes. `strides` (in elements) is
-    None for row-major tensors, whose rows begin at whole bytes. `access` is "in", "out", "inout" or
-    "constant": read, and written by no grid that may still run.
+    None for row-major tensors, whose rows begin at whole bytes. `access` is "in", "out", "inout",
+    "constant": read, and written by no grid that may still run, or "launch": no parameter but
+    scratch that the launch owns.
     """
 
     dtype: DType
@@ -87,11 +88,11 @@ class GlobalType:
     @property
     def is_written(self) -> bool:
         """Whether the program may write it."""
-        return self.access in ("out", "inout")
+        return self.access in ("out", "inout", "launch")
 
     def __str__(self) -> str:
         text = f"global({self.dtype.name})[{', '.join(map(_extent_text, self.shape))}]"
-        return text if self.access == "in" else f"{self.access}({text})"
+        return text if self.access in ("in", "launch") else f"{self.access}({text})"
 
 
 def _extent_text(extent: Any) -> str:
@@ -118,10 +119,25 @@ class MbarrierType:
         return f"mbarrier(warps={self.warps}){list(self.shape)}"
 
 
-Type = ScalarType | RegisterType | SharedType | GlobalType | MbarrierType
+@dataclass(frozen=True)
+class SemaphoreType:
+    """An array of semaphores of the launch, one word each, which no one may read or write as data.
+
+    An extent is a number or an expression over the program's sizes.
+    """
+
+    shape: tuple[int | syntax.Expression, ...]
+    dtype = INDEX
+    space = "semaphore"
+
+    def __str__(self) -> str:
+        return f"semaphore[{', '.join(map(_extent_text, self.shape))}]"
+
+
+Type = ScalarType | RegisterType | SharedType | GlobalType | MbarrierType | SemaphoreType
 
 # The spaces whose tensors are memory and have tiles.
-MEMORY_SPACES = ("global", "shared", "mbarrier")
+MEMORY_SPACES = ("global", "shared", "mbarrier", "semaphore")
 
 
 @dataclass(eq=False)

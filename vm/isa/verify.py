@@ -16,7 +16,7 @@ from vm.isa.kernel import Kernel
 from vm.isa.types import MbarrierType, SharedType
 from vm.isa.verify_barriers import check_barriers
 from vm.isa.verify_copies import check_copies
-from vm.isa.verify_mbarriers import check_mbarriers
+from vm.isa.verify_made_once import check_made_once
 
 # The shared memory that one block can have on Hopper and Blackwell (228 KiB, 1 KiB of it reserved):
 # CUDA C++ Programming Guide, table of technical specifications.
@@ -30,7 +30,7 @@ def verify(kernel: Kernel, *, shared_limit: int = SHARED_LIMIT) -> None:
 
     `shared_limit` is the bytes of shared memory that the tensors alive at once may have.
     """
-    checks: tuple[Check, ...] = (check_copies, check_barriers, check_mbarriers, check_returns)
+    checks: tuple[Check, ...] = (check_copies, check_barriers, check_made_once, check_returns)
     found = [*check_shared_memory(kernel, shared_limit)]
     found += [diagnostic for check in checks for diagnostic in check(kernel)]
     if found:

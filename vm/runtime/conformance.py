@@ -36,7 +36,7 @@ PASS, FAIL, SKIP, WAIVED = "pass", "fail", "skip", "waived"
 
 COMPILED_FOR = frozenset(TARGETS)
 CAPABILITIES: Mapping[str, frozenset[str]] = {
-    "reference": COMPILED_FOR | {"traps", "races", "deadlocks", "nvidia", "amd"},
+    "reference": COMPILED_FOR | {"traps", "races", "deadlocks", "semaphores", "nvidia", "amd"},
     "emulator": COMPILED_FOR,
     "cuda": COMPILED_FOR,
 }

@@ -448,7 +448,7 @@ def assert_trap(walk: Walk, call: syntax.Call) -> None:
     _assert_fault(walk, call, ("E05", "E0306"))
 
 
-RACES = ("E0601", "E0602", "E0604", "E0606", "E0607", "E0608", "E0609")
+RACES = ("E0601", "E0602", "E0604", "E0606", "E0607", "E0608", "E0609", "E0610")
 """Accesses that nothing orders, and barriers that count what they should not."""
 
 
@@ -459,7 +459,7 @@ def assert_race(walk: Walk, call: syntax.Call) -> None:
 
 def assert_deadlock(walk: Walk, call: syntax.Call) -> None:
     """assert_deadlock(program(...), "E0603", at="barrier(1, 2)")"""
-    _assert_fault(walk, call, ("E0603", "E0605"))
+    _assert_fault(walk, call, ("E0603", "E0605", "E0611"))
 
 
 def assert_malformed(walk: Walk, call: syntax.Call) -> None:

@@ -270,6 +270,8 @@ class _Kernel:
         return made
 
     def field(self, value: Any, item: Operand | Attribute) -> Any:
+        if isinstance(item, Attribute) and item.kind == "extents":
+            return {"attribute": [self.expression(extent) for extent in value]}
         if isinstance(item, Attribute):
             return {"attribute": static_json(value)}
         if isinstance(value, tuple):

@@ -142,7 +142,8 @@ class Races:
         self._flying: set[int] = set()
         self._sets: list[tuple[int, ...]] = [()]
         self._released: dict[int, dict[int, int]] = {}
-        # The blocks of components that belong to no group but to an mbarrier: -2, -3, ...
+        # The blocks of components that belong to no group but to an mbarrier, or -1 for a
+        # semaphore: -2, -3, ...
         self._engines: list[int] = []
         # Whether blocks took turns, so that a range of numbers may hold accesses of several.
         self.interleaved = False
@@ -158,7 +159,8 @@ class Races:
         return Access(instruction, place, reads, self._slots[abs(number)])
 
     def new_slot(self, block: int) -> int:
-        """A component of clocks for an mbarrier of a block, and for what its copies touch."""
+        """A component of clocks for an mbarrier of a block, and for what its copies touch; for a
+        semaphore, with -1 for its block."""
         self._engines.append(block)
         return -1 - len(self._engines)
 
@@ -367,13 +369,21 @@ class Races:
         for clock in waiting:
             clock.join(joined)
 
-    def end_phase(
-        self, slot: int, arrivals: list[tuple[Clock, int]], instruction: Instruction
+    def publish(
+        self, slot: int, arrivals: list[tuple[Clock, int]], instruction: Instruction, place: str
     ) -> tuple[int, dict[int, int]]:
-        """A phase of the mbarrier with that component is over: (the access number of its end, what
-        comes before the next access of whoever waits for it)."""
-        number = self._new(Clock(slot, 0, 0), instruction, "barrier", True)
+        """A phase of the mbarrier with that component is over, or the semaphore with it released:
+        (the access number of that, what comes before the next access of whoever waits for it)."""
+        number = self.mark(slot, instruction, place)
         return number, {**_joined_limits(arrivals), slot: number + 1}
+
+    def mark(self, slot: int, instruction: Instruction, place: str) -> int:
+        """The number of something in a component that touches no element."""
+        return self._new(Clock(slot, 0, 0), instruction, place, True)
+
+    def is_before(self, number: int, clock: Clock) -> bool:
+        """Whether an access comes before whatever a group does next."""
+        return self._is_ordered(number, clock)
 
 
 def _joined_limits(clocks: list[tuple[Clock, int]]) -> dict[int, int]:

@@ -26,12 +26,14 @@ from typing import Any
 from vm.errors import VmError, fail
 from vm.isa import control
 from vm.isa.kernel import Kernel
+from vm.isa.launch_memory import SemaphoreAllocate
 from vm.isa.tensor import Tensor
 from vm.isa.types import GlobalType
 from vm.runtime import schedule as schedules
 from vm.runtime.races import Races
 from vm.runtime.reference_actor import SPINNING, Actor, Block
 from vm.runtime.reference_arguments import bind
+from vm.runtime.reference_semaphores import check_left_zero, launch_memory
 from vm.runtime.reference_values import ReferenceResult, run_reference
 
 __all__ = ["MAXIMUM_TURNS", "Machine", "ReferenceResult", "Report", "run", "run_reference"]
@@ -65,17 +67,20 @@ def run(
     `arguments` are by name: `Tensor`, NumPy array or number; sizes follow from shapes and may be
     given too. `out` and `inout` tensors are written in place; an `out` tensor given as None is made
     by the machine. `schedule` is program, reverse or random:SEED; `effects` says when asynchronous
-    copies move their data: issue, wait or random:SEED. Blocks run one after another; one that
-    turns in a `while` loop lets others run meanwhile. Without `checks` no races and no reads of
-    undefined memory are looked for. `output` takes what `print` shows.
+    copies move their data: issue, wait or random:SEED. Blocks run one after another; one that waits
+    for a semaphore, or turns in a `while` loop, lets others run meanwhile, and blocks that have
+    semaphores take turns at random in a random schedule. Without `checks` no races of accesses and
+    no reads of undefined memory are looked for. `output` takes what `print` shows.
 
-    Raises `VmError`: E0509 and E0306 for arguments that do not fit, E0501 to E0511 for faults of
-    the program, E0601 to E0606 for missing synchronization.
+    Raises `VmError`: E0509 and E0306 for arguments that do not fit, E0501 to E0512 for faults of
+    the program, E0601 to E0611 for missing synchronization.
     """
     started = time.perf_counter()
     bound = bind(kernel, arguments, checks=checks)
     machine = Machine(kernel, bound.grid, schedule, effects, checks, output, maximum_turns)
+    machine.launch_memory = launch_memory(kernel, bound.sizes, machine.races, checks)
     machine.run(bound.values)
+    check_left_zero(machine.launch_memory, kernel)
     outputs = {
         parameter.name: bound.tensors[parameter.name]
         for parameter in kernel.parameters
@@ -108,6 +113,9 @@ class Machine:
         self.output = output
         self.instructions = 0
         self.turns_left = self.maximum_turns = maximum_turns
+        self.launch_memory: dict[Any, Any] = {}
+        # Whether blocks may wait for each other, so that each can be held up at any moment.
+        self.concurrent = any(isinstance(s, SemaphoreAllocate) for s in kernel.body)
         groups = [s for s in control.walk(kernel.body) if isinstance(s, control.Group)]
         # Component 0 of a block's clocks is the block itself; each copy of a group has its own.
         self.group_slots: dict[control.Group, int] = {}
@@ -118,25 +126,36 @@ class Machine:
 
     def run(self, values: dict[Any, Any]) -> None:
         """Runs the blocks one after another; a block that waits for others makes room for them."""
-        waiting = list(self.schedule.blocks(prod(self.grid)))
-        waiting.reverse()
+        unborn = list(self.schedule.blocks(prod(self.grid)))
+        unborn.reverse()
         running: list[Block] = []
-        while waiting or running:
-            if waiting and all(block.is_spinning for block in running):
-                running.append(Block(self, waiting.pop(), values))
+        while unborn or running:
+            able = [block for block in running if block.can_go_on() and not block.is_spinning]
+            if unborn and (not able or (self.concurrent and self.schedule.preempts())):
+                for block in running:
+                    block.is_spinning = False  # its condition may have changed
+                running.append(Block(self, unborn.pop(), values))
                 self.races.interleaved |= len(running) > 1
-            for block in list(running):
+            elif able:
+                block = self.schedule.choose(able)
                 if not self._advance(block):
                     running.remove(block)
+            elif any(block.is_spinning for block in running):
+                for block in running:
+                    block.is_spinning = False
+            else:
+                raise self._deadlock(running)
 
     def _advance(self, block: Block) -> bool:
-        """Runs a block until it has ended (False), or until all its groups only turn in loops."""
-        block.is_spinning = False
+        """Runs a block until it has ended (False), or until all its groups wait for other blocks,
+        or turn in loops."""
         spun: set[Actor] = set()
         while block.actors:
             ready = [actor for actor in block.actors if actor.is_ready()]
             if not ready:
-                raise self._deadlock(block)
+                if any(actor.waits_for_blocks for actor in block.actors):
+                    return True
+                raise self._deadlock([block])
             fresh = [actor for actor in ready if actor not in spun]
             if not fresh:
                 block.is_spinning = True
@@ -145,6 +164,8 @@ class Machine:
             try:
                 if next(actor.generator) is SPINNING:
                     spun.add(actor)
+                elif self.concurrent and not spun:
+                    return True
             except StopIteration:
                 block.end(actor)
         return False
@@ -171,16 +192,34 @@ class Machine:
                 fix="let the condition change, or give the run a larger maximum_turns",
             )  # fmt: skip
 
-    def _deadlock(self, block: Block) -> VmError:
+    def _deadlock(self, blocks: list[Block]) -> VmError:
+        first = min(blocks, key=lambda block: block.number)
+        places: dict[Any, list[Actor]] = {}
+        for block in [first, *(block for block in blocks if block is not first)]:
+            for actor in sorted(block.actors, key=lambda actor: actor.group is None):
+                if actor.waits_at is not None:
+                    # Of other blocks the first at each instruction is shown, and how many more.
+                    key = (actor.waits_at, actor.block is first and actor)
+                    places.setdefault(key, []).append(actor)
         positions = [
-            (actor.waits_at.origin, f"{actor.name} waits here: {actor.waits_for}")
-            for actor in sorted(block.actors, key=lambda actor: actor.group is None)
-            if actor.waits_at is not None
-        ]
+            (actor.waits_at.origin, f"{self._name(actor, len(blocks) > 1)} waits here: "
+             f"{actor.waits_for}" + (f"; so do {len(more)} more" if more else ""))
+            for actor, *more in places.values()
+        ]  # fmt: skip
         (origin, label), *others = positions
+        if not self.concurrent:
+            message = "deadlock: every group of a block waits for another"
+            fix = "let every group that a barrier counts come to it, in the same order"
+        else:
+            message = "deadlock: what has begun waits for what no one will do"
+            fix = "let someone release the semaphore with this value, or come to the barrier"
         return fail(
-            "E0603", "deadlock: every group of a block waits for another", origin, label,
-            others=tuple(others), notes=block.actors[0].notes(),
-            fix="let every group that a barrier counts come to it, in the same order",
+            "E0603", message, origin, label, others=tuple(others), notes=first.actors[0].notes(),
+            fix=fix,
         )  # fmt: skip
 
+    def _name(self, actor: Actor, several: bool) -> str:
+        """An actor for messages, with its block where others wait too."""
+        if not several:
+            return actor.name
+        return actor.block.name + (f", {actor.name}" if actor.group is not None else "")

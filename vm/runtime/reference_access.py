@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from vm.runtime.reference_actor import Actor
 
 
+_UNDEFINED = {
+    "global": "an `out` tensor", "launch": "memory of the launch", "shared": "shared memory",
+}  # fmt: skip
+
+
 @dataclass(eq=False)
 class Reach:
     """What an access touches: a region of a tensor, and what messages call the tensor.
@@ -72,7 +77,7 @@ class Checks:
         missing = self.races.unfilled(reach.tensor, reach.region)
         if missing is not None:
             buffer = reach.tensor.buffer
-            what = "an `out` tensor" if buffer.space == "global" else "shared memory"
+            what = _UNDEFINED[buffer.space]
             raise self.actor.trap(
                 "E0507", f"{reach.element(missing)} is read before "
                 "anything is written there", instruction, field, "read here",
@@ -128,7 +133,8 @@ class Checks:
                 f"nothing orders it behind the `{earlier.instruction.opcode}` by which {whose} "
                 f"has {done} it", instruction, field, f"{verb} {element}",
                 others=((place, f"{done} here by {whose}"),),
-                fix="let every block have elements of its own, or use atomic(...)",
+                fix="let every block have elements of its own, use atomic(...), or let one wait "
+                "for the other: semaphore_wait, semaphore_release",
             )  # fmt: skip
         fix = "put synchronize() between the two"
         if whose != self.actor.block.describe(self.actor.clock.slot):

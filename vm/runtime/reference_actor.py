@@ -26,6 +26,7 @@ from vm.runtime.reference_copies import Copies
 from vm.runtime.reference_mbarrier_bytes import MbarrierBytes
 from vm.runtime.reference_mbarriers import MbarrierAccesses, Mbarriers
 from vm.runtime.reference_memory import Buffer, MemoryTensor, contiguous_strides
+from vm.runtime.reference_semaphores import SemaphoreAccesses
 from vm.runtime.reference_tiles import TileAccesses
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ class Block:
         if self._shared_memory is None:
             self._shared_memory = new_shared_memory(self.machine.kernel, self.machine.checks)
         return self._shared_memory
+
+    def can_go_on(self) -> bool:
+        """Whether an actor has something to do, or all wait for what only they themselves can do,
+        which running it finds out."""
+        waits = any(actor.waits_for_blocks for actor in self.actors)
+        return not waits or any(actor.is_ready() for actor in self.actors)
 
     def slot_of(self, group: int) -> int:
         """The component of clocks that belongs to a group of this block; 0 is the block itself."""
@@ -134,6 +141,7 @@ class Actor:
         self.body = body
         self.has_ended = False
         self.waits_at: Instruction | None = None
+        self.waits_for_blocks = False
         self._waits_for: Callable[[], str] = str
         self.instructions = 0
         self._ready: Callable[[], bool] | None = None
@@ -159,6 +167,7 @@ class Actor:
         self.copy_bytes_async = by_bytes.copy_bytes_async
         self.atomic_bytes = by_bytes.atomic_bytes
         self.mbarrier_bytes = MbarrierBytes(self, by_bytes)
+        self.semaphores = SemaphoreAccesses(self)
 
     def _run(self) -> Generator[Any, None, None]:
         try:
@@ -233,7 +242,7 @@ class Actor:
             elif result is not None and instruction.suspends:
                 jump = result
                 break
-            if len(self.block.actors) > 1 and preempts():
+            if (self.machine.concurrent or len(self.block.actors) > 1) and preempts():
                 yield None
         if len(self.allocated) > allocated:
             self._end_of_life(statements, allocated)
@@ -258,13 +267,17 @@ class Actor:
         )  # fmt: skip
 
     def wait_until(
-        self, ready: Callable[[], bool], instruction: Instruction, what: Callable[[], str]
-    ) -> Generator[Any, None, None]:
-        """Goes on once `ready()` holds; `what` says to what it has come, for messages."""
+        self, ready: Callable[[], bool], instruction: Instruction, what: Callable[[], str],
+        for_blocks: bool = False,
+    ) -> Generator[Any, None, None]:  # fmt: skip
+        """Goes on once `ready()` holds, which other blocks may see to if `for_blocks`; `what` says
+        to what it has come, for messages."""
         self._ready, self.waits_at, self._waits_for = ready, instruction, what
+        self.waits_for_blocks = for_blocks
         while not ready():
             yield None
         self._ready = self.waits_at = None
+        self.waits_for_blocks = False
 
     def turn(self, instruction: Instruction) -> Generator[Any, None, None]:
         """One more turn of a `while` loop, which may wait for what others do."""
@@ -280,10 +293,14 @@ class Actor:
         self.machine.output(text)
 
     # --- meeting others ---
-    def synchronize(self, instruction: Instruction) -> Generator[Any, None, None]:
-        """The threads of this group have met; outside groups those of the whole block have."""
+    def stir(self) -> None:
+        """Gives every copy on its way a chance to move its data."""
         self.copies.stir()
         self.mbarriers.stir()
+
+    def synchronize(self, instruction: Instruction) -> Generator[Any, None, None]:
+        """The threads of this group have met; outside groups those of the whole block have."""
+        self.stir()
         ended = None
         if self.group is None:
             ended, self.block.ended = self.block.ended, []
@@ -292,8 +309,7 @@ class Actor:
         yield
 
     def barrier(self, instruction: Any) -> Generator[Any, None, None]:
-        self.copies.stir()
-        self.mbarriers.stir()
+        self.stir()
         block = self.block
         meeting = block.meetings.setdefault(instruction.id, Meeting(instruction))
         first = meeting.instruction
@@ -325,6 +341,10 @@ class Actor:
             )  # fmt: skip
 
     # --- memory that is made here ---
+    def launch_memory(self, instruction: Instruction) -> Any:
+        """What the launch owns for the result of an instruction: one for all blocks."""
+        return self.machine.launch_memory[instruction.result]
+
     def allocate_shared(self, value: Value) -> MemoryTensor:
         """Shared memory of the value's type, its contents undefined."""
         key = (self.clock.slot, value)

@@ -193,16 +193,7 @@ class _Binding:
         return tuple(s // tensor.storage.itemsize for s in tensor.storage.strides)
 
     def _extent(self, extent: Any, origin: Origin) -> int:
-        if isinstance(extent, syntax.Expression):
-            origin = extent.origin
-            extent = evaluate(extent, Environment(dict(self.bound.sizes)))
-        if not isinstance(extent, int) or isinstance(extent, bool) or extent < 0:
-            shown = ", ".join(f"{n} = {v}" for n, v in self.bound.sizes.items())
-            raise fail(
-                "E0509", f"an extent of {extent}", origin, "here", notes=(f"with {shown}",),
-                fix="give sizes that make it a whole number from 0 up",
-            )  # fmt: skip
-        return extent
+        return extent_at_launch(extent, self.bound.sizes, origin)
 
     def _shape(self, parameter: Value) -> None:
         """Checks the shape of a tensor, or makes the tensor where it is left to the machine."""
@@ -295,6 +286,20 @@ class _Binding:
                 fact.origin, "does not hold",
                 fix="copy the tensor: a slice of an array begins in the middle of its memory",
             )  # fmt: skip
+
+
+def extent_at_launch(extent: Any, sizes: dict[str, int], origin: Origin) -> int:
+    """The value of a number or of an expression over sizes; raises E0509 where it is no extent."""
+    if isinstance(extent, syntax.Expression):
+        origin = extent.origin
+        extent = evaluate(extent, Environment(dict(sizes)))
+    if not isinstance(extent, int) or isinstance(extent, bool) or extent < 0:
+        shown = ", ".join(f"{n} = {v}" for n, v in sizes.items())
+        raise fail(
+            "E0509", f"an extent of {extent}", origin, "here", notes=(f"with {shown}",),
+            fix="give sizes that make it a whole number from 0 up",
+        )  # fmt: skip
+    return extent
 
 
 def is_number_of(value: Any, dtype: DType) -> bool:

@@ -261,8 +261,8 @@ class MbarrierAccesses:
                 fix="expect the sum of what the copies of the phase bring: mbarrier_expect",
             )  # fmt: skip
         if phase.brought == phase.expected:
-            phase.ended, phase.before = self.races.end_phase(
-                barrier.slot, phase.arrivals, instruction
+            phase.ended, phase.before = self.races.publish(
+                barrier.slot, phase.arrivals, instruction, "barrier"
             )
             barrier.phases.append(Phase())
 

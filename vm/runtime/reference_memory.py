@@ -27,8 +27,9 @@ Region = tuple[Any, ...]
 
 
 class Buffer:
-    """A piece of memory: uint8[bytes]. `shadow` remembers who touched it; None for memory that no
-    one may write and that holds data from the beginning."""
+    """A piece of memory: uint8[bytes]. `space` is global (a parameter's), launch (scratch in global
+    memory) or shared. `shadow` remembers who touched it; None for memory that no one may write and
+    that holds data from the beginning."""
 
     def __init__(
         self, name: str, space: str, data: np.ndarray, origin: Origin = NOWHERE,

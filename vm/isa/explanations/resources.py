@@ -57,10 +57,10 @@ EXPLANATIONS = (
         "s", "Write wait_async(0), or the number that the message names.",
     ),
     Explanation(
-        "E0408", "mbarriers that would be made more than once",
-        "An mbarrier is made once, by all threads of the block, and lives as long as the program. "
-        "In a loop it would be made again while others wait for it; in a branch or a group not all "
-        "threads would know it.",
+        "E0408", "mbarriers or memory of the launch that would be made more than once",
+        "An mbarrier is made once, by all threads of the block, and lives as long as the program; "
+        "so do the scratch and the semaphores of a launch, for all its blocks. In a loop it would "
+        "be made again while others wait for it; in a branch or a group not all would know it.",
         program("for i in range(2) {", "  full = mbarrier_alloc([2])", "  mbarrier_arrive(full[i])",
                 "  mbarrier_wait(full[i], 0)", "}"),
         "mbarrier_alloc([2])", "Move it to the beginning of the program.",

@@ -97,6 +97,14 @@ EXPLANATIONS = (
         "Begin at a multiple, or move fewer bytes at a time.",
     ),
     _run(
+        "E0512", "a semaphore that is not 0 when its grid has ended",
+        "Semaphores are zero when a grid begins and it leaves them zero: the next launch on the "
+        "same stream finds them so, and nobody clears them in between.",
+        ("turn = semaphore_alloc([1])", "store(C[0 +: 64], load(A[0 +: 64]))",
+         "semaphore_release(turn[0], 1)"), "1",
+        "Let the last who waits for it set it back: semaphore_release(turn[0], 0).",
+    ),
+    _run(
         "E0601", "a race",
         "Two instructions touch the same element, one of them writes it, and nothing orders them: "
         "the threads of a block run apart, and only a barrier makes what one did seen by others.",
@@ -107,13 +115,15 @@ EXPLANATIONS = (
     _run(
         "E0602", "a race of two blocks",
         "Blocks run in any order, or at the same time. What one writes no other may touch, except "
-        "by atomic accesses.",
+        "by atomic accesses, or where a semaphore orders them.",
         ("store(C[0 +: 64], load(A[0 +: 64]))",), "C[0 +: 64]",
-        "Let every block have elements of its own, or use atomic(...).", grid="2",
+        "Let every block have elements of its own, use atomic(...), or let one wait for the other: "
+        "semaphore_release, then semaphore_wait.", grid="2",
     ),
     _run(
         "E0603", "a deadlock",
-        "Every group of a block waits for another: a barrier counts warps that do not come to it.",
+        "Every group of a block waits for another: a barrier counts warps that do not come to it. "
+        "Or all blocks that have begun wait for values that no one gives a semaphore.",
         ("group one(warps=1) {", "  barrier(1, 2); barrier(2, 2)", "}", "group two(warps=1) {",
          "  barrier(2, 2); barrier(1, 2)", "}", "store(C[0 +: 64], load(A[0 +: 64]))"),
         "barrier(1, 2)",
@@ -169,5 +179,26 @@ EXPLANATIONS = (
          "group two(warps=1) {", "  mbarrier_wait(full[0], 0)", "}",
          "store(C[0 +: 64], load(A[0 +: 64]))"),
         "0", "Wait for every phase once, and let the next not end before all have.",
+    ),
+    _run(
+        "E0610", "a release of a semaphore that comes now before and now behind another access",
+        "Each release of a semaphore replaces a value. It comes behind the release before it and "
+        "behind all waits for that value; else a wait may miss it, and blocks that release in "
+        "either order leave one value or the other.",
+        ("turn = semaphore_alloc([1])", "semaphore_release(turn[0], 0)",
+         "if block_index() == 0 { store(C[0 +: 64], load(A[0 +: 64])) }"), "turn[0]",
+        "Wait first for a value that only the release before gives: semaphore_wait(turn[0], n).",
+        grid="2",
+    ),
+    _run(
+        "E0611", "a block that waits for a block behind it",
+        "Of the blocks that have not ended the first always makes progress, those behind it "
+        "perhaps not before it ends. So a block may wait for what blocks before it release, where "
+        "the first dimension of the grid counts fastest, and for no other.",
+        ("turn = semaphore_alloc([1])", "if block_index() == 0 {",
+         "  semaphore_wait(turn[0], 1); semaphore_release(turn[0], 0)",
+         "  store(C[0 +: 64], load(A[0 +: 64]))", "} else {", "  semaphore_release(turn[0], 1)",
+         "}"), "turn[0]",
+        "Give the one that waits the larger index: let the last block of a tile end it.", grid="2",
     ),
 )  # fmt: skip
