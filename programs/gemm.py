@@ -23,6 +23,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from programs.gemm_shares import Shares, finish
 from programs.quantized_matmul import (
     LARGEST_RANDOM,
     Form,
@@ -52,8 +53,9 @@ class Schedule:
     stages by one copy of the copy engine each (sm_90a and later), else every thread copies its
     part. `offset_outside` multiplies codes as they
     are and takes the offset or the zero points from the products, times the sums of activations
-    (unsigned weights and f16 activations; infinite ones then give NaN). Raises `ValueError` for
-    what fits no fragment.
+    (unsigned weights and f16 activations; infinite ones then give NaN). With 0 `blocks` there is
+    one for each tile of rows; else so many share the steps of all tiles evenly, each warp as many
+    as the next (`programs.gemm_shares`). Raises `ValueError` for what fits no fragment.
     """
 
     rows: int = 64
@@ -65,10 +67,11 @@ class Schedule:
     resident: int = 2
     bulk: bool = True
     offset_outside: bool = True
+    blocks: int = 0
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            least = 0 if each.name == "stages" else 1
+            least = 0 if each.name in ("stages", "blocks") else 1
             if each.type != "bool" and getattr(self, each.name) < least:
                 raise ValueError(f"{each.name} is at least {least}")
         if self.rows % 16 or self.columns % 8:
@@ -169,7 +172,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     by_row = b.layout(b.spatial(8, 1).replicated(4).local(1, ROWS // 8))
     # A thread adds up all parts of its sums, where threads share them evenly.
     sums, threads = schedule.rows * schedule.columns, schedule.warps * LANES
-    shares = None
+    shares = shares_of_one = None
     if sums % threads == 0 or threads % sums == 0:
         each = max(1, sums // threads)  # sums of a thread
         across = max(1, each // schedule.columns), min(each, schedule.columns)
@@ -178,10 +181,19 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             .spatial(1, 1, COLUMNS // across[1]).spatial(1, ROWS // across[0], 1),
             name="shares",
         )  # fmt: skip
+        if schedule.blocks:
+            shares_of_one = b.layout(
+                b.replicated(max(1, threads // sums)).local(*across)
+                .spatial(1, COLUMNS // across[1]).spatial(ROWS // across[0], 1),
+                name="shares_of_one",
+            )  # fmt: skip
     parts = group_of(form) // min(group_of(form), schedule.depth)  # tiles of a step
     TILE = b.const(ROWS * BK * b.bits(WEIGHT) // 8)  # bytes of a tile of weights
     STAGE = b.const(stage_bytes(form, schedule))
     blocks, steps = b.ceil_div(N, ROWS), b.ceil_div(K, STEP * SPAN)
+    BLOCKS = b.const(schedule.blocks, "BLOCKS") if schedule.blocks else None
+    # A warp begins in one tile of rows and ends in the next at most.
+    few = [blocks <= BLOCKS * WARPS] if schedule.blocks else []
     tiles = times(SPAN, parts)  # of a stage
     stages = (blocks, steps, STAGE)
     groups = (N, K // GROUP if form.group else 1)
@@ -231,9 +243,9 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             b.store(P[n, stage, zeros_at + j * ROWS : +ROWS], b.reshape(zero, [ROWS]))
 
     @b.program(
-        grid=(blocks, b.ceil_div(M, COLUMNS)),
+        grid=(BLOCKS if schedule.blocks else blocks, b.ceil_div(M, COLUMNS)),
         threads=WARPS * LANES,
-        where=[*whole, b.aligned("A", 16), b.aligned("P", 16), b.resident(RESIDENT)],
+        where=[*whole, *few, b.aligned("A", 16), b.aligned("P", 16), b.resident(RESIDENT)],
     )
     def gemm(
         A: b.global_(ACTIVATION)[M, K],
@@ -246,8 +258,18 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     ):
         """C = A W^T, with W as `pack` stores it."""
         b.grid_launch_dependents()
-        n, m = b.block_index()
-        part = b.shared_alloc(f32, [WARPS, ROWS, COLUMNS])
+        if schedule.blocks:
+            block, m = b.block_index()
+            done = b.semaphore_alloc([BLOCKS, b.ceil_div(M, COLUMNS)])
+            handed = b.global_alloc(f32, [BLOCKS, b.ceil_div(M, COLUMNS), ROWS, COLUMNS])
+            least = blocks * steps // (BLOCKS * WARPS)
+            more = blocks * steps % (BLOCKS * WARPS)
+            even = Shares(b, least, more)
+        else:
+            n, m = b.block_index()
+        # For each tile of rows of which a warp may have a sum.
+        turns = [2] if schedule.blocks else []
+        part = b.shared_alloc(f32, [WARPS, *turns, ROWS, COLUMNS])
         if schedule.stages:
             ring = b.shared_alloc(u8, [WARPS, STAGES, STAGE])
         if form.entries:
@@ -255,7 +277,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
         if schedule.bulk:
             full = b.mbarrier_alloc([WARPS, STAGES])
 
-        def fill(w, slot, step):
+        def fill(w, slot, n, step):
             """Starts the copies of a stage."""
             if schedule.bulk:
                 b.mbarrier_expect(full[w, slot], STAGE)
@@ -288,12 +310,28 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             b.synchronize()
         with b.group("worker", warps=1, copies=WARPS):
             w = b.group_index()
-            first = w * steps // WARPS
-            share = (w + 1) * steps // WARPS - first
+            if schedule.blocks:
+                worker = block * WARPS + w
+                begin = even.begin(worker)
+                share = even.begin(worker + 1) - begin
+                tile = begin // steps
+                first = begin % steps
+            else:
+                first = w * steps // WARPS
+                share = (w + 1) * steps // WARPS - first
+
+            def place(g):
+                """The tile of rows of the warp's stage g, and which of its stages that is."""
+                at = first + g
+                if not schedule.blocks:
+                    return n, at
+                is_next = at >= steps
+                return b.where(is_next, tile + 1, tile), b.where(is_next, at - steps, at)
+
             if schedule.stages:
                 for s in b.range(STAGES if schedule.bulk else STAGES - 1, unroll="full"):
                     with b.if_(s < share):
-                        fill(w, s, first + s)
+                        fill(w, s, *place(s))
                     if not schedule.bulk:
                         b.commit_async()
             else:  # what a stage is made of; what has been multiplied makes room for the next
@@ -310,7 +348,8 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                 def load_piece(key, g):
                     at, count, layout = pieces[key]
                     with b.if_(share > g):
-                        registers[key].assign(b.load(P[n, first + g, at:+count], layout=layout))
+                        n, step = place(g)
+                        registers[key].assign(b.load(P[n, step, at:+count], layout=layout))
 
                 for key in pieces:
                     load_piece(key, 0)
@@ -319,16 +358,14 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             sum = b.var(b.register(f32)[ROWS, COLUMNS], b.fill(0.0))
             # Zero points are taken from weights, or times sums of activations from products.
             taken_from = f32 if outside else ACTIVATION
-            column_zero = taken = None
-            if form.group is None and form.zero_point:
-                column_zero = b.cast(b.load(Z[n * ROWS : +ROWS, 0:+1]), taken_from)
+            taken = None
             if outside:
                 less = b.fill(-float(form.offset or 1), dtype=ACTIVATION, shape=[16, BK])
                 if form.group is None:
                     taken = b.var(b.register(f32)[16, COLUMNS], b.fill(0.0))
 
-            def activations(g, tile):
-                at = plus((first + g) * tiles, tile) * BK
+            def activations(step, tile):
+                at = plus(step * tiles, tile) * BK
                 return b.load(A[m * COLUMNS : +COLUMNS, at : +BK], layout=dots.b.transpose())
 
             def stored(key, slot, at, count, layout):
@@ -343,7 +380,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                 q = b.view(stored(tile, slot, times(tile, TILE), TILE, bytes), WEIGHT, layout=codes)
                 return b.dot(values(q, zero), b.transpose(x), *before)
 
-            def of_step(key, at, count, kind, j):
+            def of_step(key, slot, at, count, kind, j):
                 """A number for each row, `count` bytes of all, behind the weights of a stage."""
                 at = plus(at, times(j, count))
                 held = stored(key, slot, at, count, bytes_of_rows(count // 8))
@@ -354,15 +391,15 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                 tall = b.broadcast(b.reshape(x, [1, 16, COLUMNS]), [ROWS // 16, 16, COLUMNS])
                 return b.reshape(tall, [ROWS, COLUMNS])
 
-            def step(x, g, slot, j):
+            def multiply(x, g, at, slot, j, column_zero):
                 """Adds the products of a step, scaled; `x` is for its first tile."""
                 zero = column_zero
                 if form.group and form.zero_point:
-                    zero = of_rows(of_step("zero", zeros_at, ROWS, ZERO, j), taken_from)
+                    zero = of_rows(of_step("zero", slot, zeros_at, ROWS, ZERO, j), taken_from)
                 acc, removed = (), ()  # what was before, if anything
                 for part in range(parts):
                     tile = plus(times(j, parts), part)
-                    x = activations(g, tile) if part else x
+                    x = activations(at, tile) if part else x
                     if form.group:
                         acc = (product(x, slot, tile, zero, *acc),)
                     else:
@@ -374,7 +411,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                     elif outside:
                         taken.assign(b.dot(less, b.transpose(x), taken))
                 if form.group:
-                    scale = of_rows(of_step("scale", scales_at, scale_bytes, SCALE, j), f32)
+                    scale = of_rows(of_step("scale", slot, scales_at, scale_bytes, SCALE, j), f32)
                     if outside and form.zero_point:
                         sum.assign(b.fma(for_rows(*removed), zero * scale, sum))
                     elif outside:
@@ -383,40 +420,70 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                 for key in () if schedule.stages else list(pieces)[parts:]:
                     load_piece(key, g + 1)
 
-            for g in b.range(share):
-                slot = None
-                if schedule.stages:
-                    slot = g % STAGES
-                x = activations(g, 0)  # asked for before the wait for the weights
-                if schedule.bulk:
-                    b.mbarrier_wait(full[w, slot], g // STAGES % 2)
-                elif schedule.stages:
-                    b.wait_async(STAGES - 2)
-                    b.synchronize()
-                    ahead = g + STAGES - 1
-                    with b.if_(ahead < share):
-                        fill(w, ahead % STAGES, first + ahead)
-                    b.commit_async()
-                step(x, g, slot, 0)
-                if schedule.span > 1:
-                    for j in b.range(1, SPAN, unroll="full"):
-                        step(activations(g, times(j, parts)), g, slot, j)
-                if schedule.bulk:
-                    b.synchronize()  # all lanes have read the stage
-                    with b.if_(g + STAGES < share):
-                        fill(w, slot, first + g + STAGES)
-            if outside and not form.group:
-                more = for_rows(taken)
-                sum.assign(sum + (more * column_zero if form.zero_point else more))
-            b.store(part[w], sum)
+            def multiply_all(n, origin, *bounds):
+                """Adds up the products of some of the warp's stages, stage g of which is stage
+                `origin + g` of tile n of rows."""
+                column_zero = None
+                if form.group is None and form.zero_point:
+                    column_zero = b.cast(b.load(Z[n * ROWS : +ROWS, 0:+1]), taken_from)
+                for g in b.range(*bounds):
+                    slot = None
+                    if schedule.stages:
+                        slot = g % STAGES
+                    x = activations(origin + g, 0)  # asked for before the wait for the weights
+                    if schedule.bulk:
+                        b.mbarrier_wait(full[w, slot], g // STAGES % 2)
+                    elif schedule.stages:
+                        b.wait_async(STAGES - 2)
+                        b.synchronize()
+                        ahead = g + STAGES - 1
+                        with b.if_(ahead < share):
+                            fill(w, ahead % STAGES, *place(ahead))
+                        b.commit_async()
+                    multiply(x, g, origin + g, slot, 0, column_zero)
+                    if schedule.span > 1:
+                        for j in b.range(1, SPAN, unroll="full"):
+                            more = activations(origin + g, times(j, parts))
+                            multiply(more, g, origin + g, slot, j, column_zero)
+                    if schedule.bulk:
+                        b.synchronize()  # all lanes have read the stage
+                        with b.if_(g + STAGES < share):
+                            fill(w, slot, *place(g + STAGES))
+                if outside and not form.group:
+                    of_all = for_rows(taken)
+                    sum.assign(sum + (of_all * column_zero if form.zero_point else of_all))
+
+            if schedule.blocks:
+                in_first = b.min(share, steps - first)
+                for turn in b.range(2):
+                    begins = b.where(turn > 0, in_first, 0)
+                    ends = b.where(turn > 0, share, in_first)
+                    with b.if_(begins < ends):
+                        multiply_all(tile + turn, first - turn * steps, begins, ends)
+                        b.store(part[w, turn], sum)
+                        sum.assign(b.fill(0.0))
+                        if taken is not None:
+                            taken.assign(b.fill(0.0))
+            else:
+                multiply_all(n, first, share)
+                b.store(part[w], sum)
         b.synchronize()
-        total = b.reduce(b.load(part, layout=shares), axis=0, keep=False)
-        if form.group is None:
-            total = total * b.cast(b.load(S[n * ROWS : +ROWS, 0:+1]), f32)
-        if form.second_level:
-            total = total * second
-        b.store(C[m * COLUMNS : +COLUMNS, n * ROWS : +ROWS],
-                b.cast(b.transpose(total), ACTIVATION))  # fmt: skip
+
+        def store(n, total):
+            """Stores the outputs of a tile of rows."""
+            if form.group is None:
+                total = total * b.cast(b.load(S[n * ROWS : +ROWS, 0:+1]), f32)
+            if form.second_level:
+                total = total * second
+            b.store(C[m * COLUMNS : +COLUMNS, n * ROWS : +ROWS],
+                    b.cast(b.transpose(total), ACTIVATION))  # fmt: skip
+
+        if schedule.blocks:
+            finish(even, part, handed, done, block=block, m=m, warps=WARPS, steps=steps,
+                   layout=shares_of_one, store=store)  # fmt: skip
+        else:
+            total = b.reduce(b.load(part, layout=shares), axis=0, keep=False)
+            store(n, total)
 
     @b.reference()
     def product(

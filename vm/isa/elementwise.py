@@ -18,7 +18,7 @@ from vm.isa.conversion import convert
 from vm.isa.dtypes import DType, dtype
 from vm.isa.instruction import Instruction, Operand, describe, layout_of, shape_of
 from vm.isa.layout_constraints import SAME, Broadcasts, LayoutConstraint
-from vm.isa.types import RegisterType, ScalarType, Type
+from vm.isa.types import CONSTANT_DTYPES, RegisterType, ScalarType, Type
 
 ARITHMETIC = frozenset(
     ["bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f16", "bf16", "f32", "f64"]
@@ -114,7 +114,7 @@ class Elementwise(Instruction):
                 ),
                 fix=f"cast one side: cast(x, {first.name})",
             )  # fmt: skip
-        kind = next(iter(found), F32)
+        kind = next(iter(found), None) or self._dtype_of_literals(names)
         name = found.get(kind, names[0])
         if self.scope.reference and kind.name not in ARITHMETIC and kind.is_float:
             return kind
@@ -128,6 +128,12 @@ class Elementwise(Instruction):
         if family not in self.kinds:
             raise self._no_meaning(name, f"it takes {' or '.join(self.kinds)}")
         return kind
+
+    def _dtype_of_literals(self, names: list[str]) -> DType:
+        """Rule Valid/untyped: what operands are that are literals, all of them."""
+        values = [getattr(self, name).value for name in names]
+        return next(CONSTANT_DTYPES[kind] for kind in (float, int, bool)
+                    if any(type(value) is kind for value in values))  # fmt: skip
 
     @property
     def symbol(self) -> str:
