@@ -71,6 +71,10 @@ TAKEN = [
      "  store(C[0 +: 4, 0 +: 8], broadcast(x, [4, 8]))", NONE),
     ("slots_repeated_in_a_row", "x = load(A[0 +: 4, 0 +: 8])\n"
      "  store(C[0 +: 4, 0 +: 16], repeat(x, 2, axis=1))", NONE),
+    ("part_of_the_workspace", "w = global_alloc(f32, [M, 8]); store(w[0 +: 4, :], 1.0)", NONE),
+    ("part_of_the_semaphores", "s = semaphore_alloc([M])", NONE),
+    ("one_thread_waits", "s = semaphore_alloc([2]); semaphore_wait(s[1], n)", NONE),
+    ("one_thread_signals", "s = semaphore_alloc([2]); semaphore_release(s[n], 0)", NONE),
     ("filled_where_declared", "store(C[0 +: 4, 0 +: 8], fill(1.0, f32, [4, 8]))", NONE),
 ]  # fmt: skip
 

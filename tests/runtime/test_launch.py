@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.runtime.fake_driver import FakeDriver
+from vm.compiler import pipeline
 from vm.errors import VmError
 from vm.isa.program import parse
 from vm.runtime import compiled, cuda
@@ -313,6 +314,45 @@ def test_workspace_and_semaphores_follow_the_arguments(fake):
     fake.captured[2] = 5
     kernel(*arrays, 1.0, stream=2)
     assert seen[1][0] != seen[0][0] and seen[1][1] != seen[0][1]
+
+
+IN_TURN = """vm 1
+program p(X: global(f32)[N], Z: out(global(f32))[32], parts: i32) grid (parts) threads 32 {
+  sum = global_alloc(f32, [ceil_div(N, 7), 32])
+  turn = semaphore_alloc([parts + 2])
+  semaphore_wait(turn[0], block_index())
+  semaphore_release(turn[0], (block_index() + 1) % parts)
+}
+"""
+
+
+def test_a_compiled_program_gets_what_it_declares(fake):
+    # Tests rule Embed/launch-memory: zeroed when they are made and not again, one for each stream.
+    made = parse(IN_TURN)["p"].instantiate()
+    manifest = pipeline.compile_source(made, pipeline.target("sm_90a")).manifest
+    seen = []
+
+    def look(blocks, parameters):
+        addresses = (ctypes.c_void_p * 6).from_address(parameters)
+        workspace, words = (ctypes.c_uint64.from_address(each).value for each in addresses[4:])
+        semaphores = (ctypes.c_uint32 * (blocks[0] + 2)).from_address(words)
+        seen.append((workspace, words, list(semaphores)))
+        semaphores[1] = 7  # a program that does not leave them zero: nobody clears them
+
+    fake.kernel = look
+    kernel = Kernel(manifest, b"cubin", compiled.grid_of(made))
+    x, z = DeviceArray(np.zeros(700, "f4")), DeviceArray(np.zeros(32, "f4"))
+    for stream in (2, 2, 3):
+        kernel(x, z, 3, stream=stream)
+    device = cuda.device(0)
+    first, again, other = seen
+    assert first == (device.workspace(2, 100 * 128), device.semaphores(2, 5), [0] * 5)
+    assert again == (*first[:2], [0, 7, 0, 0, 0])
+    assert other == (device.workspace(3, 100 * 128), device.semaphores(3, 5), [0] * 5)
+    assert first[0] != other[0] and first[1] != other[1]
+    fake.captured[2] = 5  # a graph has its own: it may run beside later launches of the stream
+    kernel(x, z, 3, stream=2)
+    assert seen[3][0] not in (first[0], other[0]) and seen[3][2] == [0] * 5
 
 
 # torch, as far as it can be told without it

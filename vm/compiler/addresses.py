@@ -16,7 +16,7 @@ import numpy as np
 from vm.compiler.facts import Facts
 from vm.compiler.rewrite import Rewriter
 from vm.isa import syntax
-from vm.isa.dtypes import dtype
+from vm.isa.dtypes import DType, dtype
 from vm.isa.elementwise import (
     Add,
     And,
@@ -94,21 +94,23 @@ class AddressWriter(Rewriter):
             return y if x is None else x
         return self.compute(And, x, y)
 
-    def expression(self, node: Any) -> Any:
+    def expression(self, node: Any, kind: DType = INDEX) -> Any:
         """An extent (a number, a value, or an expression over sizes) as an operand."""
         if isinstance(node, int):
-            return Immediate(node, INDEX)
+            return Immediate(node, kind)
         if isinstance(node, Value):
-            return self.values.get(node, node)
+            return self.convert(self.values.get(node, node), kind)
         match node:
             case syntax.Literal(value):
-                return Immediate(value, INDEX)
+                return Immediate(value, kind)
             case syntax.Name(text):
-                return self.named[text]
+                return self.convert(self.named[text], kind)
             case syntax.Operation(operator, (x, y)):
-                return self.compute(_OPERATORS[operator], self.expression(x), self.expression(y))
+                parts = self.expression(x, kind), self.expression(y, kind)
+                return self.compute(_OPERATORS[operator], *parts)
             case syntax.Call(function, (x, y)):
-                return self.compute(_FUNCTIONS[function], self.expression(x), self.expression(y))
+                parts = self.expression(x, kind), self.expression(y, kind)
+                return self.compute(_FUNCTIONS[function], *parts)
         raise AssertionError(f"an extent that is no integer expression: {node}")
 
     @cached_property

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vm.compiler import casts, casts_fields
+from vm.compiler.launch_memory import launch_memory
 from vm.compiler.rewrite import is_per_thread
 from vm.errors import InternalError, Origin, VmError, fail
 from vm.isa import (
@@ -42,6 +43,9 @@ from vm.runtime.scalars import NUMBERS, cpp_type
 
 # Ids of named barriers from the last down belong to the compiler: one for each group.
 _LAST_BARRIER = 15
+
+# What the runtime gives a launch besides, behind the arguments.
+WORKSPACE, SEMAPHORES = "vm_workspace", "vm_semaphores"
 
 _EMITTERS: dict[type[Instruction], Callable[[Any, Any], Iterator[str]]] = {}
 
@@ -133,8 +137,13 @@ class _Emitter:
 
     def text(self, shared_bytes: int, blocks: int) -> str:
         kernel = self.kernel
-        parameters = ", ".join(self.parameter(p) for p in (*pointers(kernel), *kernel.sizes,
-                                                           *scalars(kernel)))  # fmt: skip
+        given = (*pointers(kernel), *kernel.sizes, *scalars(kernel))
+        memory = launch_memory(kernel)
+        owned = {WORKSPACE: memory.owns_workspace, SEMAPHORES: memory.owns_semaphores}
+        parameters = ", ".join((
+            *map(self.parameter, given),
+            *(f"unsigned char* {name}" for name, is_owned in owned.items() if is_owned),
+        ))  # fmt: skip
         self.block(kernel.body)
         head = [
             f"// {kernel.name}: emitted from the program of that name",

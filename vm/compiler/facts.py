@@ -10,11 +10,13 @@ from __future__ import annotations
 from math import gcd
 from typing import Any
 
+from vm.compiler.launch_memory import ALIGNMENT
 from vm.isa import syntax
 from vm.isa.elementwise import Add, CeilDivide, Divide, Maximum, Minimum, Modulo, Multiply, Subtract
 from vm.isa.instruction import Instruction
 from vm.isa.kernel import Kernel
 from vm.isa.lanes import ThreadIndex
+from vm.isa.launch_memory import GlobalAllocate
 from vm.isa.registers import Cast
 from vm.isa.synchronization import BlockIndex, GroupIndex
 from vm.isa.types import GlobalType, Immediate, Value
@@ -71,6 +73,8 @@ class Facts:
     def alignment(self, base: Value) -> int:
         """Bytes that divide the address of a global tensor, a power of two: those of an element as
         far as they are one, or what the program says."""
+        if isinstance(self.definitions.get(base), GlobalAllocate):
+            return ALIGNMENT
         bits = base.type.dtype.bits
         natural = bits & -bits if bits % 8 == 0 else 8
         return max(natural // 8, self._alignments.get(base.name, 1))

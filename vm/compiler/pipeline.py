@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from vm.compiler import emit_nvidia_bulk  # noqa: F401  (it registers how these are written)
+from vm.compiler import (  # noqa: F401  (they register how these are written)
+    emit_launch_memory,
+    emit_nvidia_bulk,
+)
 from vm.compiler.emit import emit, kernel_symbol, pointers, scalars, unsupported
 from vm.compiler.facts import ALIGNED, Facts
+from vm.compiler.launch_memory import extent_facts, launch_memory
 from vm.compiler.layouts import infer_layouts
 from vm.compiler.selection import Choice, select
 from vm.compiler.shared_memory import plan_shared, planned_bytes
@@ -98,10 +102,12 @@ def manifest_of(lowered: Lowered) -> Manifest:
     """What the compiled kernel expects of its caller."""
     kernel = lowered.kernel
     known = Facts(kernel, lowered.variant)
+    memory = launch_memory(kernel)
     facts = [fact for fact in kernel.where if not syntax.is_hint(fact)]
+    facts += extent_facts(kernel)
     shaping = {
         node.text
-        for expression in (*kernel.grid, *facts)
+        for expression in (*kernel.grid, *facts, memory.workspace_bytes, memory.semaphores)
         if isinstance(expression, syntax.Expression)
         for node in syntax.walk(expression)
         if isinstance(node, syntax.Name)
@@ -125,6 +131,8 @@ def manifest_of(lowered: Lowered) -> Manifest:
         ),
         threads=kernel.threads,
         shared_bytes=lowered.shared_bytes,
+        workspace_bytes=_text(memory.workspace_bytes),
+        semaphores=_text(memory.semaphores),
         pdl=any(isinstance(i, GridWait) for i in control.walk(kernel.body)),
         facts=tuple(map(_text, facts)),
     )

@@ -14,7 +14,7 @@ from vm.isa import control
 from vm.isa.instruction import Instruction
 from vm.isa.kernel import Kernel
 from vm.isa.lanes import words_of
-from vm.isa.types import GlobalType, RegisterType, ScalarType, Value
+from vm.isa.types import GlobalType, RegisterType, ScalarType, SemaphoreType, Value
 
 WORD_BITS = 32
 
@@ -32,7 +32,7 @@ def words(value: Value) -> int:
     type_ = value.type
     if type_.space == "shared" or type_.dtype.name == "bool":
         return 0
-    if isinstance(type_, GlobalType):
+    if isinstance(type_, (GlobalType, SemaphoreType)):  # an address
         return 2
     if isinstance(type_, RegisterType):
         return words_of(type_)

@@ -15,6 +15,7 @@ import numpy as np
 from vm.compiler.addresses import AddressWriter
 from vm.compiler.dead_code import remove_dead_code
 from vm.compiler.facts import ALIGNED, Facts
+from vm.compiler.launch_memory import launch_memory
 from vm.compiler.rules import Refused
 from vm.compiler.targets.target import Target
 from vm.errors import Origin, VmError, fail
@@ -77,6 +78,7 @@ class Selection(AddressWriter):
         self.target = target
         self.machine = target.machine
         self.facts = Facts(kernel, variant)
+        self.launch_memory = launch_memory(kernel)
         self.choices: list[Choice] = []
         self.read = {v for i in control.walk(kernel.body) for v in i.used_values()}
         self.shared_bytes = shared_bytes

@@ -142,11 +142,12 @@ class CopyBulk(_OfThreads, opcode="nv.copy_bulk"):
 
 
 class Fence(Instruction, opcode="nv.fence"):
-    """Orders what a thread did before what the copy engine does after: `mbarrier_init` (mbarriers
-    that it has made), `async_shared` (ordinary accesses of shared memory)."""
+    """Orders what a thread did, or has seen, before what the copy engine does after:
+    `mbarrier_init` (mbarriers that it has made), `async_shared` and `async_global` (ordinary
+    accesses of shared and of global memory)."""
 
     pure = False
-    of = Attribute("string", choices=("mbarrier_init", "async_shared"))
+    of = Attribute("string", choices=("mbarrier_init", "async_shared", "async_global"))
 
     def check(self) -> None:
         return None

@@ -14,7 +14,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vm.compiler.facts import ALIGNED, NONE, VARIANT_BYTES, VARIANTS
+from vm.compiler.launch_memory import ALIGNMENT
 from vm.compiler.pipeline import Emitted, compile_source
 from vm.compiler.pipeline import target as find_target
 from vm.compiler.registers import check_registers
@@ -30,6 +33,7 @@ from vm.runtime import emulator, scalars
 from vm.runtime.cache import Cache, Entry, default_directory, entry_key
 from vm.runtime.emulator import PRELUDE
 from vm.runtime.manifest import Manifest
+from vm.runtime.manifest import evaluate as manifest_value
 from vm.runtime.reference import Report
 from vm.runtime.reference_arguments import Arguments, bind
 
@@ -106,13 +110,16 @@ def run_on_emulator(
     folder = _emulator_folder()
     started = time.perf_counter()
     library = emulator.compile_host(made.source, folder, options, f"{kernel.name}.cpp")
+    workspace, semaphores = _launch_memory(made.manifest, bound)
     if all(bound.grid):
         result = emulator.run(
             library, made.manifest.kernel, bound.grid, kernel.threads, made.manifest.shared_bytes,
-            _host_arguments(made, bound), order,
+            [*_host_arguments(made, bound), *workspace, *semaphores], order,
         )  # fmt: skip
         if result.printed:
             output(result.printed.rstrip("\n"))
+    for words in semaphores:
+        _require_zero(words, kernel)
     return _report(kernel, bound, time.perf_counter() - started)
 
 
@@ -149,6 +156,37 @@ def _host_arguments(made: Emitted, bound: Arguments) -> list[Any]:
         scalars.code(dtype(scalar.dtype), bound.sizes[scalar.name]) for scalar in manifest.scalars
     ]
     return [*arrays, *sizes, *numbers]
+
+
+def _launch_memory(
+    manifest: Manifest, bound: Arguments
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The scratch of a launch, whose contents mean nothing, and its semaphores; each at most one
+    array, where the program declares some."""
+    facts = [fact for fact in manifest.facts if not manifest_value(fact, bound.sizes)]
+    if facts:
+        raise fail("E0836", f"{manifest.program} needs {facts[0]}", None)
+    workspace, semaphores = manifest.workspace_bytes, manifest.semaphores
+    scratch, words = [], []
+    if workspace != "0":
+        count = manifest_value(workspace, bound.sizes)
+        whole = np.full(count + ALIGNMENT, 0xFF, np.uint8)
+        begin = -whole.__array_interface__["data"][0] % ALIGNMENT
+        scratch.append(whole[begin : begin + count])
+    if semaphores != "0":
+        words.append(np.zeros(manifest_value(semaphores, bound.sizes), np.int32))
+    return scratch, words
+
+
+def _require_zero(words: np.ndarray, kernel: Kernel) -> None:
+    """Raises E0512 for semaphores that a grid leaves behind."""
+    left = np.flatnonzero(words)
+    if left.size:
+        raise fail(
+            "E0512", f"{left.size} of {words.size} semaphores are not 0 when the grid has ended: "
+            f"the first is number {left[0]}, {words[left[0]]}", kernel.origin, "left by this",
+            fix="run it on the reference machine, which names the release",
+        )  # fmt: skip
 
 
 def _report(kernel: Kernel, bound: Arguments, seconds: float) -> Report:

@@ -37,8 +37,8 @@ PASS, FAIL, SKIP, WAIVED = "pass", "fail", "skip", "waived"
 COMPILED_FOR = frozenset(TARGETS)
 CAPABILITIES: Mapping[str, frozenset[str]] = {
     "reference": COMPILED_FOR | {"traps", "races", "deadlocks", "semaphores", "nvidia", "amd"},
-    "emulator": COMPILED_FOR,
-    "cuda": COMPILED_FOR,
+    "emulator": COMPILED_FOR | {"semaphores"},
+    "cuda": COMPILED_FOR | {"semaphores"},
 }
 """What each executor declares."""
 

@@ -12,10 +12,10 @@
 //   vm_atomic_slot_shared<Operation>(old, k, address, x, predicate)     bits: x[k] is the operand, and
 //   vm_reduce_slot_global<Operation>(address, x, k, predicate)          old[k] becomes what was there
 //   vm_reduce_slot_shared<Operation>(address, x, k, predicate)
-//   vm_wait_for(address, value)         until the 32-bit word in global memory is `value`: what its writer
-//                                       released before is then seen (acquire). By one thread of a block,
-//                                       others after vm_synchronize
-//   vm_signal(address, value)           stores `value`, after all that this thread has seen (release)
+//   vm_wait_for(address, value, predicate)   until the 32-bit word in global memory is `value`: what its
+//                                       writer released before is then seen (acquire). By one thread of a
+//                                       group, others after a barrier
+//   vm_signal(address, value, predicate)     stores `value`, after all that this thread has seen (release)
 //   vm_grid_wait()                      until the grids this one depends on have ended
 //   vm_grid_launch_dependents()         lets dependent grids begin (nothing before sm_90)
 #pragma once
@@ -204,14 +204,14 @@ VM_FUNCTION void vm_atomic_run(unsigned* old, Address address, const unsigned* o
 #define VM_ATOMIC_GLOBAL(bytes) address
 #define VM_ATOMIC_SHARED(bytes) vm_shared_window(address)
 
-VM_FUNCTION void vm_wait_for(const unsigned* address, unsigned value) {
+VM_FUNCTION void vm_wait_for(const unsigned* address, unsigned value, bool predicate = true) {
   unsigned seen;
-  do {
+  if (predicate) do {
     asm volatile("ld.acquire.gpu.global.b32 %0, [%1];" : "=r"(seen) : "l"(address) : "memory");
   } while (seen != value);
 }
-VM_FUNCTION void vm_signal(unsigned* address, unsigned value) {
-  asm volatile("st.release.gpu.global.b32 [%0], %1;" :: "l"(address), "r"(value) : "memory");
+VM_FUNCTION void vm_signal(unsigned* address, unsigned value, bool predicate = true) {
+  if (predicate) asm volatile("st.release.gpu.global.b32 [%0], %1;" :: "l"(address), "r"(value) : "memory");
 }
 #if VM_ARCH >= 900
 VM_FUNCTION void vm_grid_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
@@ -244,11 +244,11 @@ VM_FUNCTION void vm_atomic_run(unsigned* old, Pointer pointer, const unsigned* o
 }
 #define VM_ATOMIC_GLOBAL(bytes) address
 #define VM_ATOMIC_SHARED(bytes) (vm_shared_memory + address)
-VM_FUNCTION void vm_wait_for(const unsigned* address, unsigned value) {
-  while (__atomic_load_n(address, __ATOMIC_ACQUIRE) != value) __builtin_amdgcn_s_sleep(1);
+VM_FUNCTION void vm_wait_for(const unsigned* address, unsigned value, bool predicate = true) {
+  while (predicate && __atomic_load_n(address, __ATOMIC_ACQUIRE) != value) __builtin_amdgcn_s_sleep(1);
 }
-VM_FUNCTION void vm_signal(unsigned* address, unsigned value) {
-  __atomic_store_n(address, value, __ATOMIC_RELEASE);
+VM_FUNCTION void vm_signal(unsigned* address, unsigned value, bool predicate = true) {
+  if (predicate) __atomic_store_n(address, value, __ATOMIC_RELEASE);
 }
 #else
 // In the open: the emulator's threads never run at once.
@@ -268,12 +268,13 @@ VM_FUNCTION void vm_atomic_run(unsigned* old, void* pointer, const unsigned* ope
 }
 #define VM_ATOMIC_GLOBAL(bytes) vm_emulator_global(address, bytes, bytes, true, place)
 #define VM_ATOMIC_SHARED(bytes) vm_emulator_shared(address, bytes, bytes, place)
-VM_FUNCTION void vm_wait_for(const unsigned* address, unsigned value VM_PLACE) {
+VM_FUNCTION void vm_wait_for(const unsigned* address, unsigned value, bool predicate = true VM_PLACE) {
+  if (!predicate) return;
   const unsigned* word = (const unsigned*)vm_emulator_global(address, 4, 4, false, place);
   for (bool again = false; *word != value; again = true) vm_emulator_poll("wait_for", place, again);
 }
-VM_FUNCTION void vm_signal(unsigned* address, unsigned value VM_PLACE) {
-  *(unsigned*)vm_emulator_global(address, 4, 4, true, place) = value;
+VM_FUNCTION void vm_signal(unsigned* address, unsigned value, bool predicate = true VM_PLACE) {
+  if (predicate) *(unsigned*)vm_emulator_global(address, 4, 4, true, place) = value;
 }
 VM_FUNCTION void vm_grid_wait() {}
 VM_FUNCTION void vm_grid_launch_dependents() {}

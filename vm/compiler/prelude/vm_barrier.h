@@ -10,6 +10,7 @@
 //                                  block, the device, the host
 //   vm_fence_async_shared()        ordinary accesses of shared memory before those of the copy engine and
 //                                  wgmma (sm_90)
+//   vm_fence_async_global()        ordinary accesses of global memory before those of the copy engine (sm_90)
 #pragma once
 
 #if VM_CUDA
@@ -26,6 +27,7 @@ VM_FUNCTION void vm_fence_device() { asm volatile("fence.acq_rel.gpu;" ::: "memo
 VM_FUNCTION void vm_fence_system() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
 #if VM_ARCH >= 900
 VM_FUNCTION void vm_fence_async_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+VM_FUNCTION void vm_fence_async_global() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
 #endif
 #elif VM_HIP
 VM_FUNCTION void vm_synchronize() {
@@ -57,4 +59,5 @@ VM_FUNCTION void vm_fence_block() {}
 VM_FUNCTION void vm_fence_device() {}
 VM_FUNCTION void vm_fence_system() {}
 VM_FUNCTION void vm_fence_async_shared() {}
+VM_FUNCTION void vm_fence_async_global() {}
 #endif

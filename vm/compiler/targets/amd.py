@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from vm.compiler.rules import RuleSet
+from vm.compiler.selection import Selection
 from vm.compiler.targets import (  # noqa: F401  (importing them registers their rules)
     gpu_global,
     gpu_indexed,
     gpu_matrix,
+    gpu_semaphores,
     gpu_shared,
     gpu_threads,
 )
@@ -14,6 +16,7 @@ from vm.compiler.targets.common import COMMON
 from vm.compiler.targets.target import MachineInstructions, Target
 from vm.isa import amd, elementwise
 from vm.isa.debugging import Print
+from vm.isa.launch_memory import SemaphoreRelease
 from vm.isa.synchronization import Barrier, GridLaunchDependents, GridWait, Synchronize
 from vm.layouts.fragments import MFMA_ROWS
 
@@ -23,8 +26,15 @@ INSTRUCTIONS = MachineInstructions(
     amd.LoadGlobal, amd.StoreGlobal, amd.LoadGlobalBits, amd.StoreGlobalBits, amd.LoadShared,
     amd.StoreShared, amd.LoadSharedBits, amd.StoreSharedBits, amd.AtomicGlobal, amd.ReduceGlobal,
     amd.AtomicShared, amd.ReduceShared, amd.MatrixMultiply, amd.ShuffleXor,
-    amd.Vote,
+    amd.Vote, amd.WaitFor, amd.Signal,
 )  # fmt: skip
+
+
+@AMD.rule(SemaphoreRelease, rank=0)
+def fenced_and_signalled(s: Selection, i: SemaphoreRelease) -> None:
+    """Every thread brings what it did to the device's memory before it comes to the barrier."""
+    s.emit(amd.Fence)
+    gpu_semaphores.one_thread_signals(s, i)
 
 
 AMD.lack(Barrier, because="a barrier is for all threads of a block")

@@ -6,6 +6,7 @@ from vm.compiler.targets import (  # noqa: F401  (importing them registers their
     gpu_global,
     gpu_indexed,
     gpu_matrix,
+    gpu_semaphores,
     gpu_shared,
     gpu_threads,
     nvidia_bulk,
@@ -24,7 +25,7 @@ INSTRUCTIONS = MachineInstructions(
     nvidia.LoadShared, nvidia.StoreShared, nvidia.LoadSharedBits, nvidia.StoreSharedBits,
     nvidia_atomics.AtomicGlobal, nvidia_atomics.ReduceGlobal, nvidia_atomics.AtomicShared,
     nvidia_atomics.ReduceShared, nvidia.MatrixMultiply, nvidia.ShuffleXor,
-    nvidia.Vote,
+    nvidia.Vote, nvidia_atomics.WaitFor, nvidia_atomics.Signal,
 )  # fmt: skip
 
 

@@ -93,6 +93,8 @@ def copied_by_the_engine(s: Selection, i: CopyBulk) -> None:
     ((address, plus),) = there.addresses([0])
     if _written_otherwise(s, i.target.base):
         s.emit(nvidia_bulk.Fence, of="async_shared")
+    if i.source.base.type.is_written:
+        s.emit(nvidia_bulk.Fence, of="async_global")
     s.emit(
         nvidia_bulk.CopyBulk, address=s.compute(Add, address, plus), base=here.whole,
         offset=here.place(), barrier=_address(s, i), bytes=i.bits // 8,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vm.compiler.rules import RuleSet
-from vm.isa import gpu, gpu_atomics
+from vm.isa import gpu, gpu_atomics, launch_memory
 from vm.layouts import Fragment
 
 
@@ -28,6 +28,8 @@ class MachineInstructions:
     matrix_multiply: type[gpu.MatrixMultiply]
     shuffle_xor: type[gpu.ShuffleXor]
     vote: type[gpu.Vote]
+    wait_for: type[launch_memory.WaitFor]
+    signal: type[launch_memory.Signal]
 
 
 @dataclass(frozen=True)
