@@ -34,6 +34,9 @@ SCHEDULES = {
     "16 columns": Schedule(rows=32, columns=16, warps=4, depth=32),
     "threads": Schedule(rows=32, warps=4, stages=3, depth=64, bulk=False),
     "registers": Schedule(rows=32, warps=4, stages=0, depth=64, bulk=False),
+    "even shares": Schedule(rows=16, warps=2, stages=3, depth=64, blocks=5),
+    "even shares, registers": Schedule(rows=32, columns=16, warps=4, stages=0, depth=32,
+                                       bulk=False, blocks=3),
     "offsets inside": Schedule(rows=32, warps=4, depth=64, offset_outside=False),
     "threads, spans": Schedule(rows=16, columns=16, warps=2, stages=2, span=2, bulk=False),
 }
@@ -66,6 +69,8 @@ def test_every_schedule(name, form):
         ("u4 zero 64", "one stage, 12 warps", "sm_90a"),
         ("u4 column", "threads", "sm_80"),
         ("u4 zero 64", "registers", "sm_80"),
+        ("u3", "even shares", "sm_90a"),
+        ("nvfp4", "even shares, registers", "sm_80"),
     ],
 )
 def test_emitted_code(form, schedule, target):
