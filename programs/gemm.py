@@ -54,8 +54,9 @@ class Schedule:
     part. `offset_outside` multiplies codes as they
     are and takes the offset or the zero points from the products, times the sums of activations
     (unsigned weights and f16 activations; infinite ones then give NaN). With 0 `blocks` there is
-    one for each tile of rows; else so many share the steps of all tiles evenly, each warp as many
-    as the next (`programs.gemm_shares`). Raises `ValueError` for what fits no fragment.
+    one for each tile of rows; else so many, at least as many as tiles, share the steps of all
+    tiles evenly, each warp as many as the next (`programs.gemm_shares`). Raises `ValueError` for
+    what fits no fragment.
     """
 
     rows: int = 64
@@ -192,8 +193,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     STAGE = b.const(stage_bytes(form, schedule))
     blocks, steps = b.ceil_div(N, ROWS), b.ceil_div(K, STEP * SPAN)
     BLOCKS = b.const(schedule.blocks, "BLOCKS") if schedule.blocks else None
-    # A warp begins in one tile of rows and ends in the next at most.
-    few = [blocks <= BLOCKS * WARPS] if schedule.blocks else []
+    few = [blocks <= BLOCKS] if schedule.blocks else []
     tiles = times(SPAN, parts)  # of a stage
     stages = (blocks, steps, STAGE)
     groups = (N, K // GROUP if form.group else 1)
@@ -262,14 +262,14 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             block, m = b.block_index()
             done = b.semaphore_alloc([BLOCKS, b.ceil_div(M, COLUMNS)])
             handed = b.global_alloc(f32, [BLOCKS, b.ceil_div(M, COLUMNS), ROWS, COLUMNS])
-            least = blocks * steps // (BLOCKS * WARPS)
-            more = blocks * steps % (BLOCKS * WARPS)
-            even = Shares(b, least, more)
+            units = blocks * steps
+            even = Shares(units, b.min(BLOCKS, units))
+            begin, end = b.min(even.begin(block), units), b.min(even.begin(block + 1), units)
+            workers = Shares(end - begin, WARPS)
         else:
             n, m = b.block_index()
-        # For each tile of rows of which a warp may have a sum.
-        turns = [2] if schedule.blocks else []
-        part = b.shared_alloc(f32, [WARPS, *turns, ROWS, COLUMNS])
+        # One warp may end a tile of rows and begin the next.
+        part = b.shared_alloc(f32, [WARPS + 1 if schedule.blocks else WARPS, ROWS, COLUMNS])
         if schedule.stages:
             ring = b.shared_alloc(u8, [WARPS, STAGES, STAGE])
         if form.entries:
@@ -311,11 +311,10 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
         with b.group("worker", warps=1, copies=WARPS):
             w = b.group_index()
             if schedule.blocks:
-                worker = block * WARPS + w
-                begin = even.begin(worker)
-                share = even.begin(worker + 1) - begin
-                tile = begin // steps
-                first = begin % steps
+                share = workers.begin(w + 1) - workers.begin(w)
+                unit = begin + workers.begin(w)
+                tile = unit // steps
+                first = unit % steps
             else:
                 first = w * steps // WARPS
                 share = (w + 1) * steps // WARPS - first
@@ -458,9 +457,9 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                 for turn in b.range(2):
                     begins = b.where(turn > 0, in_first, 0)
                     ends = b.where(turn > 0, share, in_first)
-                    with b.if_(begins < ends):
+                    with b.if_(b.or_(turn == 0, begins < ends)):
                         multiply_all(tile + turn, first - turn * steps, begins, ends)
-                        b.store(part[w, turn], sum)
+                        b.store(part[b.where(turn > 0, WARPS, w)], sum)
                         sum.assign(b.fill(0.0))
                         if taken is not None:
                             taken.assign(b.fill(0.0))
@@ -479,7 +478,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                     b.cast(b.transpose(total), ACTIVATION))  # fmt: skip
 
         if schedule.blocks:
-            finish(even, part, handed, done, block=block, m=m, warps=WARPS, steps=steps,
+            finish(b, even, begin, end, workers, part, handed, done, block=block, m=m, steps=steps,
                    layout=shares_of_one, store=store)  # fmt: skip
         else:
             total = b.reduce(b.load(part, layout=shares), axis=0, keep=False)

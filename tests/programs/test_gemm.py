@@ -36,7 +36,7 @@ SCHEDULES = {
     "registers": Schedule(rows=32, warps=4, stages=0, depth=64, bulk=False),
     "even shares": Schedule(rows=16, warps=2, stages=3, depth=64, blocks=5),
     "even shares, registers": Schedule(rows=32, columns=16, warps=4, stages=0, depth=32,
-                                       bulk=False, blocks=3),
+                                       bulk=False, blocks=7),
     "offsets inside": Schedule(rows=32, warps=4, depth=64, offset_outside=False),
     "threads, spans": Schedule(rows=16, columns=16, warps=2, stages=2, span=2, bulk=False),
 }
