@@ -23,7 +23,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from programs.gemm_shares import Shares, finish
+from programs.gemm_shares import Share, finish
 from programs.quantized_matmul import (
     LARGEST_RANDOM,
     Form,
@@ -193,7 +193,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     STAGE = b.const(stage_bytes(form, schedule))
     blocks, steps = b.ceil_div(N, ROWS), b.ceil_div(K, STEP * SPAN)
     BLOCKS = b.const(schedule.blocks, "BLOCKS") if schedule.blocks else None
-    few = [blocks <= BLOCKS] if schedule.blocks else []
+    few = [blocks <= BLOCKS, blocks * steps >= BLOCKS] if schedule.blocks else []
     tiles = times(SPAN, parts)  # of a stage
     stages = (blocks, steps, STAGE)
     groups = (N, K // GROUP if form.group else 1)
@@ -262,10 +262,11 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             block, m = b.block_index()
             done = b.semaphore_alloc([BLOCKS, b.ceil_div(M, COLUMNS)])
             handed = b.global_alloc(f32, [BLOCKS, b.ceil_div(M, COLUMNS), ROWS, COLUMNS])
-            units = blocks * steps
-            even = Shares(units, b.min(BLOCKS, units))
-            begin, end = b.min(even.begin(block), units), b.min(even.begin(block + 1), units)
-            workers = Shares(end - begin, WARPS)
+            even = Share(block, BLOCKS, blocks, steps)
+            begin = even.begin(block)
+            end = even.begin(block + 1)
+            tile = even.tile
+            boundary = even.boundary
         else:
             n, m = b.block_index()
         # One warp may end a tile of rows and begin the next.
@@ -276,6 +277,10 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             table = b.shared_alloc(ACTIVATION, [ENTRIES])
         if schedule.bulk:
             full = b.mbarrier_alloc([WARPS, STAGES])
+
+        def begin_of(w):
+            """The first step of a worker of the block, among those of all tiles."""
+            return begin + w * (end - begin) // WARPS
 
         def fill(w, slot, n, step):
             """Starts the copies of a stage."""
@@ -311,10 +316,10 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
         with b.group("worker", warps=1, copies=WARPS):
             w = b.group_index()
             if schedule.blocks:
-                share = workers.begin(w + 1) - workers.begin(w)
-                unit = begin + workers.begin(w)
-                tile = unit // steps
-                first = unit % steps
+                share = begin_of(w + 1) - begin_of(w)
+                goes_on = begin_of(w) >= boundary
+                tile_of_w = b.where(goes_on, tile + 1, tile)
+                first = begin_of(w) - tile_of_w * steps
             else:
                 first = w * steps // WARPS
                 share = (w + 1) * steps // WARPS - first
@@ -325,7 +330,9 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                 if not schedule.blocks:
                     return n, at
                 is_next = at >= steps
-                return b.where(is_next, tile + 1, tile), b.where(is_next, at - steps, at)
+                return (
+                    b.where(is_next, tile_of_w + 1, tile_of_w), b.where(is_next, at - steps, at)
+                )  # fmt: skip
 
             if schedule.stages:
                 for s in b.range(STAGES if schedule.bulk else STAGES - 1, unroll="full"):
@@ -458,7 +465,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                     begins = b.where(turn > 0, in_first, 0)
                     ends = b.where(turn > 0, share, in_first)
                     with b.if_(b.or_(turn == 0, begins < ends)):
-                        multiply_all(tile + turn, first - turn * steps, begins, ends)
+                        multiply_all(tile_of_w + turn, first - turn * steps, begins, ends)
                         b.store(part[b.where(turn > 0, WARPS, w)], sum)
                         sum.assign(b.fill(0.0))
                         if taken is not None:
@@ -478,8 +485,8 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                     b.cast(b.transpose(total), ACTIVATION))  # fmt: skip
 
         if schedule.blocks:
-            finish(b, even, begin, end, workers, part, handed, done, block=block, m=m, steps=steps,
-                   layout=shares_of_one, store=store)  # fmt: skip
+            finish(b, even, begin, end, boundary, begin_of, part, handed, done, m=m, warps=WARPS,
+                   shape=[ROWS, COLUMNS], layout=shares_of_one, store=store)  # fmt: skip
         else:
             total = b.reduce(b.load(part, layout=shares), axis=0, keep=False)
             store(n, total)
@@ -528,11 +535,20 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     # Sizes that fill tiles, and sizes just past them, odd, and smaller than one.
     unit = form.group or 1
     stage = group_of(form) * schedule.span
-    for name, (m, n, k) in {
+    sizes = {
         "main": (1, 2 * schedule.rows, stage * schedule.warps * (schedule.stages + 1)),
         "more_rows": (schedule.columns + 1, schedule.rows + 1, stage + 1),
         "smallest": (1, 1, 1),
-    }.items():
+    }
+    if schedule.blocks:  # no more tiles of rows than blocks, and a step at least for each block
+        tiles = min(2, schedule.blocks)
+        least = -(-schedule.blocks // tiles) * stage
+        sizes = {
+            "main": (1, tiles * schedule.rows, max(least, sizes["main"][2])),
+            "more_rows": (schedule.columns + 1, schedule.rows * (tiles - 1) + 1, least + 1),
+            "smallest": (1, 1, stage * schedule.blocks),
+        }
+    for name, (m, n, k) in sizes.items():
         b.case(name, M=m, N=n, K=-(-k // unit) * unit)(random_case)
     return b.module()
 
