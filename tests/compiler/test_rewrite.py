@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.compiler.translation import machine_run
+from vm.compiler import pipeline
 from vm.compiler.dead_code import remove_dead_code
 from vm.compiler.rewrite import Rewriter
 from vm.isa import control
@@ -12,6 +13,7 @@ from vm.isa.instruction import Instruction
 from vm.isa.kernel import Kernel
 from vm.isa.program import parse
 from vm.isa.tensor import Tensor
+from vm.runtime import reference
 
 
 def copy_of(body: str, parameters: str = "C: out(global(i32))[N], n: i32, m: i32") -> Kernel:
@@ -92,3 +94,22 @@ def test_a_copy_means_the_same():
         values = {"C": Tensor.from_values("i32", np.zeros(32, np.int32)), "n": n, "m": m}
         before, after = machine_run(kernel, values), machine_run(copied, values)
         assert np.array_equal(before["C"].codes(), after["C"].codes())
+
+
+def test_what_a_group_needs_does_not_come_between_it_and_the_one_beside_it():
+    """Statements between groups would end the first before the second begins."""
+    text = """vm 1
+program p(A: global(f32)[M, N], C: out(global(f32))[M, N]) grid (1) threads 64 {
+  go = mbarrier_alloc([1])
+  group one(warps=1) { mbarrier_wait(go[0], 0) }
+  group two(warps=1) {
+    for i in range(N / 7) { store(C[i, 0 +: 32], load(A[i, 0 +: 32])) }
+    mbarrier_arrive(go[0])
+  }
+}
+"""
+    lowered = pipeline.lower(parse(text)["p"].instantiate(), pipeline.target("sm_90a")).kernel
+    kinds = [isinstance(each, control.Group) for each in lowered.body]
+    assert kinds[-2:] == [True, True] and sum(kinds) == 2
+    a = np.ones((5, 63), np.float32)
+    reference.run(lowered, {"A": a, "C": None})

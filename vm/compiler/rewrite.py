@@ -277,7 +277,13 @@ class Rewriter:
         value = Value(result.name, result.type, result.origin)
         made.results = (value,)
         self._depth[value] = level
-        self._blocks[level].append(made)
+        block = self._blocks[level]
+        place = len(block)
+        if level < len(self._blocks) - 1:
+            # What a group needs comes before those that run beside it, not between them.
+            while place and isinstance(block[place - 1], control.Group):
+                place -= 1
+        block.insert(place, made)
         self._made_by[value] = made
         self.defined(made)
         if movable:
