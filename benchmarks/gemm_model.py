@@ -74,8 +74,11 @@ def write(data: dict[str, list[list[object]]]) -> None:
 
 
 def as_written(values: Sequence[object]) -> Schedule:
-    """A schedule of the data: what was measured before offsets could leave the product has none."""
-    return Schedule(*values, *([False] if len(values) < len(FIELDS) else []))
+    """A schedule of the data: what was measured before offsets could leave the product, or blocks
+    share tiles, did neither."""
+    later = (False, 0)
+    missing = len(FIELDS) - len(values)
+    return Schedule(*values, *later[len(later) - missing :])
 
 
 def timed() -> list[Timed]:

@@ -97,13 +97,15 @@ class Costs:
     burst: float
     """How much of the time in which all rings of a multiprocessor are filled is added to a call:
     activations queue behind it."""
+    handing: float
+    """Time to hand on what a block has of a tile, and to take it, where blocks share tiles."""
     sharpness: float
     """The exponent of the norm that joins the times: at 1 their sum, at infinity the largest."""
 
 
 COSTS = Costs(
     weight=1.25, copy=0.0198, empty=0.756, reuse=2.57, latency=1.21, exposed=0.444, refill=0.0361,
-    block=2.47, sums=0.234, uneven=0.457, burst=0.225, sharpness=2.37,
+    block=2.47, sums=0.234, uneven=0.457, burst=0.225, handing=2.4, sharpness=2.37,
 )  # fmt: skip
 
 OCCUPANCIES = ((8, 2), (8, 3), (8, 4), (12, 2), (12, 3), (16, 1), (16, 2))
@@ -145,8 +147,14 @@ def fitting_shared_memory(
             outside = ones_are_worth_it(form, rows, columns)
             for stages in sorted({most, -(-most // 2)}, reverse=True):
                 for depth in depths if stages >= least else ():
-                    yield Schedule(rows, columns, warps, stages, span, depth, resident,
-                                   device.has_bulk_copies, outside)  # fmt: skip
+                    schedule = Schedule(rows, columns, warps, stages, span, depth, resident,
+                                        device.has_bulk_copies, outside)  # fmt: skip
+                    yield schedule
+                    shared = replace(schedule, blocks=device.multiprocessors * resident)
+                    taken = resident * (shared_bytes(form, shared) + device.reserved_bytes)
+                    even = -(-n // rows) < shared.blocks <= -(-n // rows) * -(-tiles // span)
+                    if even and taken <= device.shared_bytes:
+                        yield shared
             if not device.has_bulk_copies:  # else a ring is 2 to 8 % faster (benchmarks/notes.md)
                 for depth in depths:
                     yield Schedule(rows, columns, warps, 0, 1, depth, resident, False, outside)
@@ -202,7 +210,8 @@ def _sums(form: Form, schedule: Schedule) -> float:
 def shared_bytes(form: Form, schedule: Schedule) -> int:
     """Bytes of shared memory of a block: rings with their barriers, and the sums of its warps."""
     ring = schedule.stages * (stage_bytes(form, schedule) + 8)
-    return schedule.warps * (ring + schedule.rows * schedule.columns * 4)
+    sums = schedule.warps + (1 if schedule.blocks else 0)
+    return schedule.warps * ring + sums * schedule.rows * schedule.columns * 4
 
 
 def places(form: Form, schedule: Schedule, device: Device) -> int:
@@ -255,8 +264,11 @@ def predicted_us(
     """
     rows, columns, warps = schedule.rows, schedule.columns, schedule.warps
     step = group_of(form)
-    blocks = -(-n // rows) * -(-m // columns)
-    stages = -(-k // (step * schedule.span))
+    tiles, stages = -(-n // rows), -(-k // (step * schedule.span))
+    if schedule.blocks:
+        stages = -(-tiles * stages // schedule.blocks)  # of a block
+        tiles = schedule.blocks
+    blocks = tiles * -(-m // columns)
     share = -(-stages // warps)
     stage = stage_bytes(form, schedule)
     held = places(form, schedule, device)
@@ -287,7 +299,8 @@ def predicted_us(
     burst = costs.burst * ring * device.multiprocessors / device.bandwidth
     idle = costs.refill * memory / max(1, schedule.stages) ** 2
     p = costs.sharpness
-    return burst + idle + sum(t**p for t in (memory, issue, copies, waiting)) ** (1 / p)
+    handing = costs.handing if schedule.blocks else 0.0
+    return burst + idle + handing + sum(t**p for t in (memory, issue, copies, waiting)) ** (1 / p)
 
 
 def is_shared_evenly(schedule: Schedule) -> bool:

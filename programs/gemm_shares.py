@@ -88,6 +88,6 @@ def finish(
             b.semaphore_wait(done[other, m], 1)
         for other in b.range(before, block, unroll=4):
             first.assign(first + b.load(handed[other, m], layout=layout))
+        store(share.tile, first)
         for other in b.range(before, block):
             b.semaphore_release(done[other, m], 0)
-        store(share.tile, first)

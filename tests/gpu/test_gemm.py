@@ -40,7 +40,8 @@ def test_every_schedule(name, form):
     schedule = SCHEDULES[name]
     module = gemm(FORMS[form], schedule)
     step = 128 * schedule.span
-    for tiles in (1, schedule.warps, schedule.warps * schedule.stages + 1):
+    least = schedule.blocks or 1
+    for tiles in (least, least * schedule.warps, schedule.warps * schedule.stages + least):
         for seed in SEEDS:
             sizes = {"M": schedule.columns + 1, "N": schedule.rows + 1, "K": step * tiles}
             passes(module, "main", sizes, A=RandomInput(seed), W=RandomInput(seed + 10))

@@ -42,9 +42,11 @@ def part_of_the_semaphores(s: Selection, i: SemaphoreAllocate) -> Value:
 
 @rule(SemaphoreWait)
 def one_thread_waits(s: Selection, i: SemaphoreWait) -> None:
-    """The first thread polls the word; a barrier keeps the others until it has seen the value."""
+    """The last thread polls the word; a barrier keeps the others until it has seen the value. It is
+    in another warp than the first where there are several, which may still be at a release: that
+    takes as long as its memory takes to see what was written."""
     tile, value = s.operand(i.semaphore), s.operand(i.value)
-    s.emit(s.machine.wait_for, **_access(s, tile, value))
+    s.emit(s.machine.wait_for, **_access(s, tile, value, i.scope.threads - 1))
     s.emit(Synchronize)
 
 
@@ -53,11 +55,11 @@ def one_thread_signals(s: Selection, i: SemaphoreRelease) -> None:
     """When all threads have come to a barrier, the first stores the value."""
     tile, value = s.operand(i.semaphore), s.operand(i.value)
     s.emit(Synchronize)
-    s.emit(s.machine.signal, **_access(s, tile, value))
+    s.emit(s.machine.signal, **_access(s, tile, value, 0))
 
 
-def _access(s: Selection, tile: Tile, value: Any) -> dict[str, Any]:
-    """The operands of the first thread's access of one semaphore."""
+def _access(s: Selection, tile: Tile, value: Any, thread: int) -> dict[str, Any]:
+    """The operands of one thread's access of one semaphore."""
     place: Any = Immediate(0, I64)
     for offset, extent in zip(tile.offsets, tile.base.type.shape, strict=True):
         place = s.multiply(place, s.convert(s.expression(extent), I64))
@@ -66,5 +68,5 @@ def _access(s: Selection, tile: Tile, value: Any) -> dict[str, Any]:
         "base": whole_tile(tile.base, tile.origin),
         "offset": s.spread(s.multiply(place, SEMAPHORE_BYTES)),
         "value": s.spread(value),
-        "predicate": s.compute(Equal, s.thread(), 0),
+        "predicate": s.compute(Equal, s.thread(), thread),
     }
