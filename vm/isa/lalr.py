@@ -110,10 +110,11 @@ class Parser:
     ) -> Any:
         """What the text stands for: of the words that `keep` leaves of it, by the methods of
         `build`, each of a span and of its parts. Raises `UnexpectedCharacters` or `UnexpectedToken`
-        where the text does not fit, and what the two raise."""
+        where the text does not fit, else the first that `build` raises, and what `keep` does."""
         first, last = self.ends[start]
         states, values = [first], []
         begins, ends = [], []  # the words that each value begins and ends with
+        fault: Exception | None = None  # of `build`: all of the text has to fit the grammar first
         for token in self._kept(text, keep):
             kind = token.type
             while True:
@@ -135,13 +136,18 @@ class Parser:
                 else:
                     below = len(values) - action.size
                     made = _parts(action, values, below)
-                    if action.method is not None:
-                        made = getattr(build, action.method)((begins[below], ends[-1]), made)
+                    if action.method is not None and fault is None:
+                        try:
+                            made = getattr(build, action.method)((begins[below], ends[-1]), made)
+                        except Exception as error:
+                            fault = error
                     values[below:] = [made]
                     del begins[below + 1 :]
                     ends[below:] = ends[-1:]
                     states[below + 1 :] = [self.following[states[below]][action.rule]]
                 if kind == _END and states[-1] == last:
+                    if fault is not None:
+                        raise fault
                     return values[-1]
         raise AssertionError("the last token ends the text")
 
