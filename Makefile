@@ -14,10 +14,14 @@ demo: $(VENV)/run-ready
 	$(BIN)/vm run programs/matmul_w4a16.vm
 
 # Two processes for two cores: each does its sums by itself, and takes whole files of tests, whose
-# modules and compiled kernels it keeps, until it can take over from the other.
+# modules and compiled kernels it keeps, until it can take over from the other. Python keeps what it
+# compiles beside the packages, whatever it does elsewhere: tests start it many times. Plugins are
+# named, since pytest rewrites all modules of a package that brings one, and Hypothesis has a hundred.
 test: $(VENV)/dev-ready
 	$(BIN)/ruff check .
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not gpu" $(PYTEST_ARGS)
+	OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/$(VENV)/bytecode \
+	  $(BIN)/python -m pytest --disable-plugin-autoload -p xdist -p _hypothesis_pytestplugin \
+	  -n 2 --dist worksteal -m "not gpu" $(PYTEST_ARGS)
 
 test-formats: $(FORMATS)/ready
 	$(FORMATS)/bin/python -m tests.programs.formats_against_originals

@@ -40,12 +40,19 @@ def test_the_grammar_knows_every_character(path):
     patterns = [(re.compile(p.get("match") or p["begin"]), p.get("end"))
                 for p in grammar["patterns"]]  # fmt: skip
     text, at = path.read_text(encoding="utf-8"), 0
+    coming = {number: match for number, (pattern, _) in enumerate(patterns)
+              if (match := pattern.search(text))}  # fmt: skip
     while at < len(text):
-        found = [(match.start(), number, match) for number, (pattern, _) in enumerate(patterns)
-                 if (match := pattern.search(text, at))]  # fmt: skip
-        if not found:
+        for number in [number for number, match in coming.items() if match.start() < at]:
+            match = patterns[number][0].search(text, at)
+            if match:
+                coming[number] = match
+            else:
+                del coming[number]
+        if not coming:
             break
-        start, number, match = min(found, key=lambda each: each[:2])
+        start, number = min((match.start(), number) for number, match in coming.items())
+        match = coming[number]
         assert text[at:start].strip() == "", f"no pattern for {text[at:start]!r}"
         at, end = match.end(), patterns[number][1]
         if end:

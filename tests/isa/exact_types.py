@@ -31,6 +31,7 @@ def integer_range(name: str) -> tuple[int, int]:
     return (0, 2**bits - 1) if name[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
+@cache
 def float_parameters(name: str) -> tuple[int, int, str]:
     """Exponent bits, mantissa bits, and whether codes are special: "ieee", "one nan" or "none"."""
     if name in IEEE:
@@ -75,14 +76,16 @@ def values_of_codes(name: str) -> list[Fraction | str]:
 def power_below(x: Fraction) -> int:
     """The exponent of the largest power of two that is not above the positive x."""
     exponent = x.numerator.bit_length() - x.denominator.bit_length()
-    return exponent if Fraction(2) ** exponent <= x else exponent - 1
+    power, number = x.denominator << max(exponent, 0), x.numerator << max(-exponent, 0)
+    return exponent if power <= number else exponent - 1
 
 
 def as_float64(value: Fraction | str) -> float:
     if isinstance(value, str):
         return {NAN: np.nan, INFINITY: np.inf, MINUS_INFINITY: -np.inf}[value]
-    number = float(value)
-    assert Fraction(number) == value
+    numerator, denominator = value.as_integer_ratio()
+    number = numerator / denominator
+    assert number.as_integer_ratio() == (numerator, denominator)  # both are in lowest terms
     return number
 
 
@@ -225,6 +228,15 @@ def saturated(whole: np.ndarray, target: str) -> np.ndarray:
     return np.where(above, array.type(high), np.where(below, array.type(low), inside))
 
 
+@cache
+def largest_value(name: str) -> Fraction:
+    """The largest finite value of a float type of any size."""
+    e, m, special = float_parameters(name)
+    top = 2**e - 1 - (special == "ieee")
+    bias = 2 ** (e - 1) - 1
+    return (2 - Fraction(1 + (special == "one nan"), 2**m)) * Fraction(2) ** (top - bias)
+
+
 def round_exactly(
     x: Fraction,
     target: str,
@@ -239,17 +251,17 @@ def round_exactly(
     e, m, special = float_parameters(target)
     bias = 2 ** (e - 1) - 1
     exponent = max(power_below(abs(x)), 1 - bias) if x else 1 - bias
-    steps = abs(x) / Fraction(2) ** (exponent - m)
-    whole = steps.numerator // steps.denominator
-    if rounding == "nearest_even" and m == 0 and steps - whole == Fraction(1, 2):
+    up, down = max(exponent - m, 0), max(m - exponent, 0)  # the last place is 2**up / 2**down
+    place = x.denominator << up
+    whole, rest = divmod(abs(x.numerator) << down, place)  # whole + rest / place last places
+    if rounding == "nearest_even" and m == 0 and 2 * rest == place:
         whole = 2 * whole  # 0 stays, 1 becomes 2: the rule for one significant bit
     elif rounding == "nearest_even":
-        whole = round(steps)
+        whole += 2 * rest > place or (2 * rest == place and whole % 2 == 1)
     elif rounding == "stochastic":
-        whole += Fraction(random, 2**32) < steps - whole
-    result = whole * Fraction(2) ** (exponent - m)
-    top = 2**e - 1 - (special == "ieee")
-    largest = (2 - Fraction(1 + (special == "one nan"), 2**m)) * Fraction(2) ** (top - bias)
+        whole += random * place < rest * 2**32
+    result = Fraction(whole << up, 1 << down)
+    largest = largest_value(target)
     negative = x < 0
     if result > largest:
         if overflow == "saturate" or special == "none" or rounding == "toward_zero":

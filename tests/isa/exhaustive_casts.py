@@ -63,8 +63,9 @@ def _compare(numbers: np.ndarray, source: str | DType, targets: list[str]) -> Co
     origin = dtype(source)
     with np.errstate(invalid="ignore"):
         values = numbers.astype(origin.array)
+    to_integers = any(map(exact_types.is_integer, targets))
     for rounding in ROUNDINGS:
-        whole = exact_types.whole_numbers(numbers, rounding)
+        whole = exact_types.whole_numbers(numbers, rounding) if to_integers else None
         for target, overflow in itertools.product(targets, OVERFLOWS):
             goal = dtype(target)
             result = convert(values, origin, goal, overflow, rounding)

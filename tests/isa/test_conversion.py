@@ -1,6 +1,7 @@
 """Casts against exact tables, exhaustively; against exact rationals where types are too large for
 tables; against ml_dtypes in range; and the laws of every mode."""
 
+import math
 from fractions import Fraction
 from itertools import pairwise
 
@@ -55,11 +56,12 @@ def cast_one(x, source, target, **modes):
 
 
 def as_fraction(x) -> Fraction | str:
-    if np.isnan(x):
+    number = float(x)
+    if math.isnan(number):
         return exact_types.NAN
-    if np.isinf(x):
-        return exact_types.INFINITY if x > 0 else exact_types.MINUS_INFINITY
-    return Fraction(float(x))
+    if math.isinf(number):
+        return exact_types.INFINITY if number > 0 else exact_types.MINUS_INFINITY
+    return Fraction(number)
 
 
 @settings(deadline=None, max_examples=400)

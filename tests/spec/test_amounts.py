@@ -40,6 +40,11 @@ def assertions() -> Report:
     return report
 
 
+@lru_cache(maxsize=1)
+def counts_by_instruction() -> dict[str, dict[str, int]]:
+    return assertions().by_instruction()
+
+
 def test_the_suite_has_2500_assertions():
     assert len(assertions().results) >= 2_500
 
@@ -50,7 +55,7 @@ def test_every_directive_is_used():
 
 @pytest.mark.parametrize("opcode", CORE)
 def test_every_core_instruction_has_its_share(opcode):
-    counts = assertions().by_instruction()[opcode]
+    counts = counts_by_instruction()[opcode]
     assert sum(counts.values()) >= 25
     assert counts.get("assert_invalid", 0) >= 4
     assert counts.get("assert_malformed", 0) >= 2

@@ -13,10 +13,10 @@ from typing import Any
 from vm.command_line.settings import parse_assignment, parse_settings
 from vm.errors import fail
 from vm.isa import syntax
-from vm.isa.instruction import nearest
+from vm.isa.instruction import instead
 from vm.isa.program import Module, load
 from vm.isa.tensor import Tensor
-from vm.runtime.cases import EXECUTORS, CaseResult, find_executor, run_case
+from vm.runtime.cases import EXECUTORS, CaseResult, find_case, find_executor, run_case
 from vm.runtime.comparison import Expectation
 from vm.runtime.inputs import FileInput, parse_input, write_npy
 
@@ -83,16 +83,11 @@ def chosen_cases(module: Module, name: str | None, one: bool) -> list[syntax.Cas
         return list(cases.values())
     if name is None and "main" in cases:
         return [cases["main"]]
-    if name in cases:
-        return [cases[name]]
-    close = nearest(name, cases) if name is not None else None
+    if name is not None:
+        return [find_case(module, name)]
     raise fail(
-        "E0809",
-        f"there is no case `{name}`" if name is not None
-        else "--input and --output need one case" if cases else "this file has no cases",
-        None,
-        fix=f"did you mean `{close}`?" if close
-        else f"choose with --case: {', '.join(cases)}" if cases
+        "E0809", "--input and --output need one case" if cases else "this file has no cases", None,
+        fix=f"choose with --case: {', '.join(cases)}" if cases
         else "write one: case main(N = 1024) { ... expect(...) }",
     )  # fmt: skip
 
@@ -116,11 +111,11 @@ def variable(result: CaseResult, name: str) -> Any:
     """The numbers of a variable of the case; raises `VmError` E0808 where it has none such."""
     value = result.variables.get(name)
     if value is None:
-        close = nearest(name, result.variables)
         raise fail(
             "E0808", f"case `{result.name}` has no tensor `{name}` to write", None,
-            fix=f"did you mean `{close}`?" if close
-            else f"it has: {', '.join(result.variables) or 'none'}",
+            fix=instead(
+                name, result.variables, f"it has: {', '.join(result.variables) or 'none'}"
+            ),
         )  # fmt: skip
     return value.values() if isinstance(value, Tensor) else value.values
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vm.compiler.casts_steps import Constant, Writer
 
@@ -54,14 +55,7 @@ class Bytes:
 
     def bytes(self, words: int) -> tuple[int, int, int, int]:
         """The four bytes of the source; the second of a half may repeat the first."""
-        used = {self.low // 4, self.high // 4}
-        found = []
-        for first in (self.low, self.high):
-            second = (first + 1) // 4
-            fits = second < words and len(used | {second}) <= 2
-            used |= {second} if fits else set()
-            found += [first, first + 1 if fits else first]
-        return tuple(found)
+        return _bytes(self.low, self.high, words)
 
     def place(self, bit: int, bits: int, words: int, half: int = 0) -> int | None:
         """Where the field lies in the half, if it is there whole."""
@@ -78,6 +72,18 @@ class Bytes:
         selector = Constant(sum(digit << 4 * i for i, digit in enumerate(digits)))
         made = w("permute", words[0], words[-1], selector)
         return w("shift", made, number=self.shift) if self.shift else made
+
+
+@lru_cache(maxsize=4096)
+def _bytes(low: int, high: int, words: int) -> tuple[int, int, int, int]:
+    used = {low // 4, high // 4}
+    found = []
+    for first in (low, high):
+        second = (first + 1) // 4
+        fits = second < words and len(used | {second}) <= 2
+        used |= {second} if fits else set()
+        found += [first, first + 1 if fits else first]
+    return tuple(found)
 
 
 View = Window | Bytes

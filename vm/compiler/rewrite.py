@@ -11,6 +11,7 @@ import copy as shallow
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from vm.errors import Origin
@@ -21,7 +22,7 @@ from vm.isa.instruction import INSTRUCTIONS, Instruction, Operand, Scope
 from vm.isa.kernel import Kernel
 from vm.isa.registers import Cast
 from vm.isa.types import GlobalType, Immediate, RegisterType, ScalarType, Tile, Type, Value
-from vm.layouts import spatial
+from vm.layouts import RegisterLayout, spatial
 
 
 class Rewriter:
@@ -302,8 +303,13 @@ def is_per_thread(type_: Any) -> bool:
     return (
         isinstance(type_, RegisterType)
         and type_.layout is not None
-        and type_.layout == spatial(type_.layout.threads)
+        and type_.layout == _one_each(type_.layout.threads)
     )
+
+
+@lru_cache(maxsize=64)
+def _one_each(threads: int) -> RegisterLayout:
+    return spatial(threads)
 
 
 def _repeated(item: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from vm.errors import Origin, fail
 from vm.isa import syntax
-from vm.isa.instruction import Attribute, Instruction, Operand, describe, nearest, space_of
+from vm.isa.instruction import Attribute, Instruction, Operand, describe, instead, nearest, space_of
 from vm.isa.types import MEMORY_SPACES, Tile, Value
 
 
@@ -74,11 +74,10 @@ def _match(kind: type[Instruction], call: syntax.Call) -> dict[str, Any]:
             )  # fmt: skip
     for keyword in call.keywords:
         if keyword.name not in kind.fields:
-            close = nearest(keyword.name, names)
             raise fail(
                 "E0209", f"`{kind.opcode}` has no argument `{keyword.name}`", keyword.origin,
                 "unknown argument",
-                fix=f"did you mean `{close}`?" if close else f"write {signature(kind)}",
+                fix=instead(keyword.name, names, f"write {signature(kind)}"),
             )  # fmt: skip
         if keyword.name in nodes:
             raise fail(

@@ -15,7 +15,15 @@ import numpy as np
 from vm.isa.conversion import convert
 from vm.isa.dtypes import dtype
 from vm.isa.instruction import Attribute, Instruction, Operand
-from vm.isa.lanes import from_words, require_layout, require_per_thread, to_words, words_of
+from vm.isa.lanes import (
+    from_words,
+    require_layout,
+    require_per_thread,
+    to_words,
+    values_in_words,
+    with_words,
+    words_of,
+)
 from vm.isa.registers import exact_codes
 from vm.isa.types import Type
 from vm.layouts import FRAGMENTS
@@ -170,26 +178,19 @@ class MatrixMultiply(Instruction):
             result = total.astype(np.int32)
         else:
             result = convert(total.astype(np.float64), dtype("f64"), kind, overflow="ieee")
-        lanes = fragment.operands["c"].flat()
-        codes = exact_codes(result, kind).reshape(len(result), -1)[:, lanes]
-        held = to_words(machine.value(self.c), self.c.type).copy()
-        held[:, list(self.at_c)] = (
-            np.ascontiguousarray(codes.reshape(self.scope.threads, -1))
-            .view(np.uint32)
-            .reshape(self.scope.threads, -1)
-        )
-        return from_words(held, self.c.type)
+        held = result.reshape(len(result), -1)[:, fragment.operands["c"].flat()]
+        held = held.reshape(self.scope.threads, -1)
+        return with_words(machine.value(self.c), self.c.type, self.at_c, held)
 
     def _fragments(self, machine: Any, name: str) -> np.ndarray:
         """The operand of each warp as a matrix: [warps, rows, columns]."""
         operand = getattr(self, name)
         layout = FRAGMENTS[self.fragment].operands[name]
-        words = to_words(machine.value(operand), operand.type)[:, list(getattr(self, f"at_{name}"))]
-        storage = operand.type.dtype.storage
-        codes = np.ascontiguousarray(words).view(storage).reshape(-1, layout.threads * layout.slots)
-        matrix = np.zeros((len(codes), layout.size), storage)
-        matrix[:, layout.flat().reshape(-1)] = codes
-        return operand.type.dtype.decode(matrix).reshape(-1, *layout.shape)
+        held = values_in_words(machine.value(operand), operand.type, getattr(self, f"at_{name}"))
+        held = held.reshape(-1, layout.threads * layout.slots)
+        matrix = np.zeros((len(held), layout.size), held.dtype)
+        matrix[:, layout.flat().reshape(-1)] = held
+        return matrix.reshape(-1, *layout.shape)
 
 
 class ShuffleXor(Instruction):

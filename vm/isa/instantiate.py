@@ -14,7 +14,7 @@ from vm.errors import Origin, fail
 from vm.isa import syntax
 from vm.isa.instantiate_expressions import Expressions
 from vm.isa.instantiate_statements import Statements
-from vm.isa.instruction import Scope, nearest
+from vm.isa.instruction import Scope, instead
 from vm.isa.kernel import Kernel
 from vm.isa.static import COMPARISONS, CONNECTIVES, close_over
 from vm.isa.static_kinds import is_kind
@@ -68,13 +68,14 @@ def _require_known(
     names = {node.text for node in syntax.walk(definition) if isinstance(node, syntax.Name)}
     for name in unknown:
         if name not in names:
-            close = nearest(name, {*constants, *names})
             raise fail(
                 "E0201", f"`{definition.name}` has no constant or size `{name}`",
                 definition.origin, "this program",
-                fix=f"did you mean `{close}`?" if close
-                else f"its constants are: {', '.join(constants)}" if constants
-                else "its module has no constants",
+                fix=instead(
+                    name, {*constants, *names},
+                    f"its constants are: {', '.join(constants)}" if constants
+                    else "its module has no constants",
+                ),
             )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from vm.errors import Origin, VmError, fail
 from vm.isa import control, syntax
 from vm.isa.bind_arguments import bind_arguments
 from vm.isa.instantiate_tiles import tile
-from vm.isa.instruction import INSTRUCTIONS, Instruction, Scope, describe, nearest, typed_immediate
+from vm.isa.instruction import INSTRUCTIONS, Instruction, Scope, describe, instead, typed_immediate
 from vm.isa.launch_extents import extents
 from vm.isa.scopes import Names
 from vm.isa.static import Environment, NotStatic, evaluate, fold, operate
@@ -224,10 +224,9 @@ class Expressions:
                     fix="write name(arguments)",
                 )  # fmt: skip
             known = [n for n, k in INSTRUCTIONS.items() if not issubclass(k, control.Control)]
-            close = nearest(call.function, known)
             raise fail(
                 "E0201", f"there is no instruction `{call.function}`", call.origin, "unknown name",
-                fix=f"did you mean `{close}`?" if close else "see the list in spec/",
+                fix=instead(call.function, known, "see the list in spec/"),
             )  # fmt: skip
         values, places = bind_arguments(kind, call, self)
         folded = getattr(kind, "fold", None)

@@ -253,6 +253,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
+def instead(name: str, known: Iterable[str], otherwise: str) -> str:
+    """What to write instead of an unknown name: the known one that is close, or `otherwise`."""
+    close = nearest(name, known)
+    return f"did you mean `{close}`?" if close else otherwise
+
+
 def describe(operand: Any) -> str:
     """An operand's type for a message."""
     if isinstance(operand, Immediate):

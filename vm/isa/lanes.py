@@ -7,6 +7,7 @@ has its bits in words: per thread its slots packed from bit 0 of word 0 up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,32 @@ def from_words(words: np.ndarray, type_: RegisterType) -> np.ndarray:
     result = np.zeros(layout.size, codes.dtype)
     result[layout.flat().reshape(-1)] = codes.reshape(-1)
     return type_.dtype.decode(result).reshape(type_.shape)
+
+
+def values_in_words(values: np.ndarray, type_: RegisterType, words: Sequence[int]) -> np.ndarray:
+    """The elements, of 8, 16 or 32 bits, that these words of each thread hold: [threads, elements],
+    0 where a word goes on behind the last slot."""
+    slots = _slots_of_words(type_, words)
+    inside = slots < type_.layout.slots
+    held = np.zeros((type_.layout.threads, len(slots)), values.dtype)
+    held[:, inside] = values.reshape(-1)[type_.layout.flat()[:, slots[inside]]]
+    return held
+
+
+def with_words(
+    values: np.ndarray, type_: RegisterType, words: Sequence[int], held: np.ndarray
+) -> np.ndarray:
+    """The register tensor with other elements in these words: those of `values_in_words`."""
+    slots = _slots_of_words(type_, words)
+    inside = slots < type_.layout.slots
+    result = values.reshape(-1).copy()
+    result[type_.layout.flat()[:, slots[inside]]] = held[:, inside]
+    return result.reshape(type_.shape)
+
+
+def _slots_of_words(type_: RegisterType, words: Sequence[int]) -> np.ndarray:
+    count = 32 // type_.dtype.bits
+    return (np.asarray(words)[:, None] * count + np.arange(count)).reshape(-1)
 
 
 class ThreadIndex(Instruction, opcode="thread_index"):

@@ -8,18 +8,18 @@ that does not fit.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 
-from lark import Lark, Token, Tree
+from lark import Lark
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
 from vm.errors import Origin, Source, VmError, fail
 from vm.isa import lalr, syntax
 from vm.isa.comments import attach_comments
+from vm.isa.lalr import Span, Token
 
 LANGUAGE_VERSION = 1
 MAXIMUM_SOURCE_BYTES = 1_000_000
@@ -54,63 +54,59 @@ _SOFT_WORDS = _ITEM_WORDS | _CLAUSE_WORDS | _TEST_WORDS | {"VM", "IN", "UNROLL",
 _ENDS_OPERAND = {"NAME", "INT", "FLOAT", "STRING", "QUOTATION", "TRUTH", "RPAR", "RSQB"}
 
 
-class _TokenStream(threading.local):
-    """Keeps the newlines that end a statement, and gives soft keywords back as names."""
-
-    always_accept = ("_SEPARATOR",)
-    of_file = True  # whether what is read is a whole file, which begins with `vm`
-
-    def process(self, stream: Iterable[Token]) -> Iterator[Token]:
-        open_brackets: list[Token] = []
-        previous: Token | None = None
-        held: Token | None = None
-        header: set[str] = set()  # clauses of the item, between its first word and its brace
-        loop = None  # tokens since `for`, up to its brace
-        for token in stream:
-            inside = bool(open_brackets) and open_brackets[-1].type != "LBRACE"
-            if token.type == "_SEPARATOR":
-                if not inside or ";" in token:
-                    held = held or token
-                continue
-            if token.type in _SOFT_WORDS:
-                behind_operand = previous is not None and previous.type in _ENDS_OPERAND
-                if token.type == "VM":
-                    keyword = previous is None and self.of_file
-                elif token.type in _ITEM_WORDS:
-                    keyword = not open_brackets and held is not None and _can_end(previous)
-                elif token.type in _CLAUSE_WORDS | _TEST_WORDS:
-                    keyword = token.type in header and not open_brackets and behind_operand
-                elif token.type == "UNROLL":
-                    keyword = loop is not None and not inside and previous.type == "RPAR"
-                else:
-                    keyword = loop == {"IN": 1, "_RANGE_WORD": 2}[token.type]
-                if not keyword:
-                    token = Token.new_borrow_pos("NAME", str(token), token)
-            if token.type in ("PROGRAM", "REFERENCE"):
-                header = _CLAUSE_WORDS
-            elif token.type == "TEST":
-                header = _TEST_WORDS
-            elif token.type == "FOR":
-                loop = -1
-            elif token.type == "LBRACE":
-                header, loop = set(), None
-            if loop is not None:
-                loop += 1
-            if held is not None:
-                continues = token.type in _CONTINUES_BEFORE or not _can_end(previous)
-                if ";" in held or not continues:
-                    yield held
-                held = None
-            if token.type in ("LPAR", "LSQB", "LBRACE"):
-                open_brackets.append(token)
-                if len(open_brackets) > MAXIMUM_NESTING:
-                    raise _TooDeep(token)
-            elif token.type in _CLOSING and open_brackets:
-                open_brackets.pop()
-            previous = token
-            yield token
+def _kept(words: Iterable[Token], of_file: bool) -> Iterator[Token]:
+    """Keeps the newlines that end a statement, and gives soft keywords back as names; `of_file`
+    says whether what is read is a whole file, which begins with `vm`."""
+    open_brackets: list[Token] = []
+    previous: Token | None = None
+    held: Token | None = None
+    header: set[str] = set()  # clauses of the item, between its first word and its brace
+    loop = None  # tokens since `for`, up to its brace
+    for token in words:
+        inside = bool(open_brackets) and open_brackets[-1].type != "LBRACE"
+        if token.type == "_SEPARATOR":
+            if not inside or ";" in token:
+                held = held or token
+            continue
+        if token.type in _SOFT_WORDS:
+            behind_operand = previous is not None and previous.type in _ENDS_OPERAND
+            if token.type == "VM":
+                keyword = previous is None and of_file
+            elif token.type in _ITEM_WORDS:
+                keyword = not open_brackets and held is not None and _can_end(previous)
+            elif token.type in _CLAUSE_WORDS | _TEST_WORDS:
+                keyword = token.type in header and not open_brackets and behind_operand
+            elif token.type == "UNROLL":
+                keyword = loop is not None and not inside and previous.type == "RPAR"
+            else:
+                keyword = loop == {"IN": 1, "_RANGE_WORD": 2}[token.type]
+            if not keyword:
+                token.type = "NAME"
+        if token.type in ("PROGRAM", "REFERENCE"):
+            header = _CLAUSE_WORDS
+        elif token.type == "TEST":
+            header = _TEST_WORDS
+        elif token.type == "FOR":
+            loop = -1
+        elif token.type == "LBRACE":
+            header, loop = set(), None
+        if loop is not None:
+            loop += 1
         if held is not None:
-            yield held
+            continues = token.type in _CONTINUES_BEFORE or not _can_end(previous)
+            if ";" in held or not continues:
+                yield held
+            held = None
+        if token.type in ("LPAR", "LSQB", "LBRACE"):
+            open_brackets.append(token)
+            if len(open_brackets) > MAXIMUM_NESTING:
+                raise _TooDeep(token)
+        elif token.type in _CLOSING and open_brackets:
+            open_brackets.pop()
+        previous = token
+        yield token
+    if held is not None:
+        yield held
 
 
 def _can_end(previous: Token | None) -> bool:
@@ -132,26 +128,12 @@ class _Build:
         self._depth: dict[int, int] = {}
         self._made: list[object] = []
 
-    def origin(self, meta: object) -> Origin:
+    def origin(self, span: Span) -> Origin:
+        first, last = span
         return Origin(
-            self._source.name, meta.line, meta.column, meta.end_line, meta.end_column, self._source
-        )
-
-    def transform(self, tree: Tree) -> object:
-        """What the tree stands for. It is walked without recursion: chains are deep."""
-        order, waiting = [], [tree]
-        while waiting:
-            each = waiting.pop()
-            order.append(each)
-            waiting += [child for child in each.children if child.__class__ is Tree]
-        made: dict[int, object] = {}
-        for each in reversed(order):
-            parts = [
-                made.pop(id(child)) if child.__class__ is Tree else child
-                for child in each.children
-            ]
-            made[id(each)] = getattr(self, each.data)(each.meta, parts)
-        return made[id(tree)]
+            self._source.name, first.line, first.column, last.end_line, last.end_column,
+            self._source,
+        )  # fmt: skip
 
     def _node(self, kind: type, origin: Origin, *values: object):
         node = kind(*values, origin=origin)
@@ -170,128 +152,128 @@ class _Build:
         return fail(code, message, origin, label, fix=fix)
 
     # --- items ---
-    def start(self, meta, parts):
+    def start(self, span, parts):
         version, *items = parts
-        return self._node(syntax.Text, self.origin(meta), version, tuple(items))
+        return self._node(syntax.Text, self.origin(span), version, tuple(items))
 
-    def version(self, meta, parts):
+    def version(self, span, parts):
         if str(parts[0]) != str(LANGUAGE_VERSION):
             raise fail(
                 "E0103",
                 f"this file is written in version {parts[0]:.20} of the language",
-                self.origin(meta),
+                self.origin(span),
                 f"version {LANGUAGE_VERSION} is the one this machine knows",
                 fix=f"write `vm {LANGUAGE_VERSION}`, or use a machine that knows that version",
             )
         return LANGUAGE_VERSION
 
-    def constant(self, meta, parts):
+    def constant(self, span, parts):
         kind, name, value = parts
         return self._node(
-            syntax.Constant, self.origin(meta), str(kind), self._defined(name), value
+            syntax.Constant, self.origin(span), str(kind), self._defined(name), value
         )
 
-    def program(self, meta, parts):
+    def program(self, span, parts):
         name, parameters, grid, threads, facts, block = parts
         return self._node(
-            syntax.Definition, self.origin(meta), "program", self._defined(name),
+            syntax.Definition, self.origin(span), "program", self._defined(name),
             parameters or (), grid, threads, facts or (), block,
         )  # fmt: skip
 
-    def reference(self, meta, parts):
+    def reference(self, span, parts):
         name, parameters, facts, block = parts
         return self._node(
-            syntax.Definition, self.origin(meta), "reference", self._defined(name),
+            syntax.Definition, self.origin(span), "reference", self._defined(name),
             parameters or (), (), None, facts or (), block,
         )  # fmt: skip
 
-    def case(self, meta, parts):
+    def case(self, span, parts):
         name, sizes, block = parts
         return self._node(
-            syntax.Case, self.origin(meta), self._defined(name), sizes or (), block
+            syntax.Case, self.origin(span), self._defined(name), sizes or (), block
         )
 
-    def test(self, meta, parts):
+    def test(self, span, parts):
         name, needs, rules, block = parts
         return self._node(
-            syntax.Test, self.origin(meta), unquote(str(name)), needs or (), rules or (), block
+            syntax.Test, self.origin(span), unquote(str(name)), needs or (), rules or (), block
         )
 
-    def strings(self, meta, parts):
+    def strings(self, span, parts):
         return tuple(unquote(str(part)) for part in parts)
 
-    def parameter(self, meta, parts):
+    def parameter(self, span, parts):
         name, type_ = parts
-        return self._node(syntax.Parameter, self.origin(meta), self._defined(name), type_)
+        return self._node(syntax.Parameter, self.origin(span), self._defined(name), type_)
 
-    def _list(self, meta, parts):
+    def _list(self, span, parts):
         return tuple(part for part in parts if part is not None)
 
     parameters = facts = expressions = indices = arguments = keywords = _list
 
     # --- statements ---
-    def block(self, meta, parts):
+    def block(self, span, parts):
         return self._node(
-            syntax.Block, self.origin(meta), tuple(part for part in parts if part is not None), ()
+            syntax.Block, self.origin(span), tuple(part for part in parts if part is not None), ()
         )
 
-    def bind(self, meta, parts):
+    def bind(self, span, parts):
         *names, value = parts
         names = tuple(self._defined(name) for name in names)
-        return self._node(syntax.Bind, self.origin(meta), names, value)
+        return self._node(syntax.Bind, self.origin(span), names, value)
 
-    def declare(self, meta, parts):
+    def declare(self, span, parts):
         name, type_, value = parts
-        return self._node(syntax.Declare, self.origin(meta), self._defined(name), type_, value)
+        return self._node(syntax.Declare, self.origin(span), self._defined(name), type_, value)
 
-    def assign(self, meta, parts):
+    def assign(self, span, parts):
         name, value = parts
-        return self._node(syntax.Assign, self.origin(meta), str(name), value)
+        return self._node(syntax.Assign, self.origin(span), str(name), value)
 
-    def execute(self, meta, parts):
+    def execute(self, span, parts):
         (call,) = parts
         dotted = isinstance(call, syntax.Member) and call.arguments is not None
         if not isinstance(call, syntax.Call) and not dotted:
             raise self._fault(
-                "E0106", "this expression is computed and thrown away", self.origin(meta),
+                "E0106", "this expression is computed and thrown away", self.origin(span),
                 "only an instruction can stand alone", "bind it: `name = ...`",
             )  # fmt: skip
-        return self._node(syntax.Execute, self.origin(meta), call)
+        return self._node(syntax.Execute, self.origin(span), call)
 
-    def _if(self, meta, parts):
+    def _if(self, span, parts):
         condition, then, otherwise = parts
         if isinstance(otherwise, syntax.If):
             otherwise = self._node(syntax.Block, otherwise.origin, (otherwise,), ())
-        return self._node(syntax.If, self.origin(meta), condition, then, otherwise)
+        return self._node(syntax.If, self.origin(span), condition, then, otherwise)
 
-    def _for(self, meta, parts):
+    def _for(self, span, parts):
         name, bounds, unroll, body = parts
         if len(bounds) > 3:
             raise self._fault(
-                "E0102", "range takes at most start, stop and step", self.origin(meta),
+                "E0102", "range takes at most start, stop and step", self.origin(span),
                 f"{len(bounds)} bounds", "write range(stop), range(start, stop) or add a step",
             )  # fmt: skip
         return self._node(
-            syntax.For, self.origin(meta), self._defined(name), bounds, unroll, body
+            syntax.For, self.origin(span), self._defined(name), bounds, unroll, body
         )
 
-    def _while(self, meta, parts):
-        return self._node(syntax.While, self.origin(meta), *parts)
+    def _while(self, span, parts):
+        return self._node(syntax.While, self.origin(span), *parts)
 
-    def group(self, meta, parts):
+    def group(self, span, parts):
         name, keywords, body = parts
         return self._node(
-            syntax.Group, self.origin(meta), self._defined(name), keywords or (), body
+            syntax.Group, self.origin(span), self._defined(name), keywords or (), body
         )
 
-    def jump(self, meta, parts):
-        return self._node(syntax.Jump, self.origin(meta), str(parts[0]))
+    def jump(self, span, parts):
+        return self._node(syntax.Jump, self.origin(span), str(parts[0]))
 
-    def _return(self, meta, parts):
-        return self._node(syntax.Return, self.origin(meta), parts[0])
+    def _return(self, span, parts):
+        return self._node(syntax.Return, self.origin(span), parts[0])
 
     # --- expressions ---
-    def _chain(self, meta, parts):
+    def _chain(self, span, parts):
         value = parts[0]
         for operator, operand in zip(parts[1::2], parts[2::2], strict=True):
             value = self._operation(str(operator), value, operand)
@@ -300,7 +282,7 @@ class _Build:
     bits_or = bits_xor = bits_and = shift = sum = product = _chain
 
     def _words(word):
-        def build(self, meta, parts):
+        def build(self, span, parts):
             value = parts[0]
             for operand in parts[1:]:
                 value = self._operation(word, value, operand)
@@ -311,7 +293,7 @@ class _Build:
     either = _words("or")
     both = _words("and")
 
-    def comparison(self, meta, parts):
+    def comparison(self, span, parts):
         left, operator, right = parts
         return left if operator is None else self._operation(str(operator), left, right)
 
@@ -320,99 +302,100 @@ class _Build:
             syntax.Operation, left.origin.to(right.origin), operator, (left, right)
         )
 
-    def prefix(self, meta, parts):
+    def prefix(self, span, parts):
         operator, operand = parts
         # `-5` is one literal; `-(5)` and `- 5` negate one.
-        adjacent = (operand.origin.line, operand.origin.column) == (meta.line, meta.column + 1)
+        at = operand.origin
+        adjacent = (at.line, at.column) == (operator.line, operator.column + 1)
         if operator == "-" and adjacent and isinstance(operand, syntax.Literal):
             value = operand.value
-            alone = operand.origin.text_line()[operand.origin.column - 1] != "("
+            alone = at.text_line()[at.column - 1] != "("
             if alone and not isinstance(value, (bool, str)):
-                return self._node(syntax.Literal, self.origin(meta), -value)
-        return self._node(syntax.Operation, self.origin(meta), str(operator), (operand,))
+                return self._node(syntax.Literal, self.origin(span), -value)
+        return self._node(syntax.Operation, self.origin(span), str(operator), (operand,))
 
-    def prefix_not(self, meta, parts):
-        return self._node(syntax.Operation, self.origin(meta), "not", (parts[0],))
+    def prefix_not(self, span, parts):
+        return self._node(syntax.Operation, self.origin(span), "not", (parts[0],))
 
-    def name(self, meta, parts):
-        return self._node(syntax.Name, self.origin(meta), self._used(parts[0]))
+    def name(self, span, parts):
+        return self._node(syntax.Name, self.origin(span), self._used(parts[0]))
 
-    def call(self, meta, parts):
+    def call(self, span, parts):
         name, arguments = parts
         positional, keywords = self._split(arguments)
         return self._node(
-            syntax.Call, self.origin(meta), self._used(name), positional, keywords
+            syntax.Call, self.origin(span), self._used(name), positional, keywords
         )
 
-    def member(self, meta, parts):
+    def member(self, span, parts):
         base, name = parts
-        return self._node(syntax.Member, self.origin(meta), base, str(name), None, ())
+        return self._node(syntax.Member, self.origin(span), base, str(name), None, ())
 
-    def method(self, meta, parts):
+    def method(self, span, parts):
         base, name, arguments = parts
         positional, keywords = self._split(arguments)
         return self._node(
-            syntax.Member, self.origin(meta), base, str(name), positional, keywords
+            syntax.Member, self.origin(span), base, str(name), positional, keywords
         )
 
-    def subscript(self, meta, parts):
+    def subscript(self, span, parts):
         base, indices = parts
-        return self._node(syntax.Subscript, self.origin(meta), base, indices)
+        return self._node(syntax.Subscript, self.origin(span), base, indices)
 
-    def index(self, meta, parts):
-        return self._node(syntax.Index, self.origin(meta), parts[0], None)
+    def index(self, span, parts):
+        return self._node(syntax.Index, self.origin(span), parts[0], None)
 
-    def tile(self, meta, parts):
+    def tile(self, span, parts):
         offset, _, extent = parts
-        return self._node(syntax.Index, self.origin(meta), offset, extent)
+        return self._node(syntax.Index, self.origin(span), offset, extent)
 
-    def whole(self, meta, parts):
-        return self._node(syntax.Index, self.origin(meta), None, None)
+    def whole(self, span, parts):
+        return self._node(syntax.Index, self.origin(span), None, None)
 
-    def sequence(self, meta, parts):
-        return self._node(syntax.Sequence, self.origin(meta), parts[0] or ())
+    def sequence(self, span, parts):
+        return self._node(syntax.Sequence, self.origin(span), parts[0] or ())
 
-    def parenthesized(self, meta, parts):
+    def parenthesized(self, span, parts):
         (inner,) = parts
-        node = replace(inner, origin=self.origin(meta))
+        node = replace(inner, origin=self.origin(span))
         self._depth[id(node)] = self._depth.get(id(inner), 0)
         self._made.append(node)
         return node
 
-    def keyword(self, meta, parts):
+    def keyword(self, span, parts):
         name, value = parts
-        return self._node(syntax.Keyword, self.origin(meta), str(name), value)
+        return self._node(syntax.Keyword, self.origin(span), str(name), value)
 
-    def number(self, meta, parts):
+    def number(self, span, parts):
         (token,) = parts
         text = str(token)
         if len(text) > MAXIMUM_DIGITS:
             raise self._fault(
-                "E0105", f"a number of {len(text)} digits", self.origin(meta),
+                "E0105", f"a number of {len(text)} digits", self.origin(span),
                 f"the limit is {MAXIMUM_DIGITS}", "no type here needs that many digits",
             )  # fmt: skip
         try:
             value = _float(text) if token.type == "FLOAT" else int(text, 0)
         except (ValueError, OverflowError):
             raise self._fault(
-                "E0101", f"`{text}` is not a number", self.origin(meta), "cannot be read",
+                "E0101", f"`{text}` is not a number", self.origin(span), "cannot be read",
                 "write 12, 0x1F, 0b101, 1.5, 1e-3, 0x1.8p3, inf or nan",
             ) from None  # fmt: skip
         if isinstance(value, int) and value.bit_length() > MAXIMUM_BITS:
             raise self._fault(
-                "E0105", f"a number of {value.bit_length()} bits", self.origin(meta),
+                "E0105", f"a number of {value.bit_length()} bits", self.origin(span),
                 f"the limit is {MAXIMUM_BITS}", "no type here needs that many bits",
             )  # fmt: skip
-        return self._node(syntax.Literal, self.origin(meta), value)
+        return self._node(syntax.Literal, self.origin(span), value)
 
-    def string(self, meta, parts):
-        return self._node(syntax.Literal, self.origin(meta), unquote(str(parts[0])))
+    def string(self, span, parts):
+        return self._node(syntax.Literal, self.origin(span), unquote(str(parts[0])))
 
-    def quotation(self, meta, parts):
-        return self._node(syntax.Literal, self.origin(meta), str(parts[0])[3:-3])
+    def quotation(self, span, parts):
+        return self._node(syntax.Literal, self.origin(span), str(parts[0])[3:-3])
 
-    def truth(self, meta, parts):
-        return self._node(syntax.Literal, self.origin(meta), str(parts[0]) == "true")
+    def truth(self, span, parts):
+        return self._node(syntax.Literal, self.origin(span), str(parts[0]) == "true")
 
     # --- names ---
     def _used(self, token: Token) -> str:
@@ -454,9 +437,6 @@ def _float(text: str) -> float:
     return float.fromhex(text) if text[:2] in ("0x", "0X") else float(text)
 
 
-_STREAM = _TokenStream()
-
-
 @lru_cache(maxsize=1)
 def _grammar() -> lalr.Parser:
     text = files("vm.isa").joinpath("grammar.lark").read_text(encoding="utf-8")
@@ -465,8 +445,6 @@ def _grammar() -> lalr.Parser:
         start=["start", "expression"],
         parser="lalr",
         lexer="basic",
-        postlex=_STREAM,
-        propagate_positions=True,
         maybe_placeholders=True,
     )
     return lalr.parser(grammar)
@@ -513,9 +491,9 @@ def _parse(source: Source, start: str):
             fix="split the module",
         )
     build = _Build(source)
-    _STREAM.of_file = start == "start"
+    keep = partial(_kept, of_file=start == "start")
     try:
-        return build.transform(_grammar().parse(source.text, start))
+        return _grammar().parse(source.text, start, keep, build)
     except UnexpectedCharacters as error:
         raise _malformed_character(source, error) from None
     except UnexpectedToken as error:
@@ -527,7 +505,7 @@ def _parse(source: Source, start: str):
 
 
 def _too_deep(build: _Build, place: object) -> VmError:
-    origin = place if isinstance(place, Origin) else build.origin(place) if place else None
+    origin = place if isinstance(place, Origin) else build.origin((place, place)) if place else None
     return fail(
         "E0105",
         f"nested more than {MAXIMUM_NESTING} deep",

@@ -32,7 +32,7 @@ from vm.isa import (  # noqa: F401  (importing a family registers its instructio
 )
 from vm.isa.grid_dependence import check_grid_dependence
 from vm.isa.instantiate import instantiate
-from vm.isa.instruction import nearest
+from vm.isa.instruction import instead
 from vm.isa.kernel import Kernel
 from vm.isa.parse import parse_text
 from vm.isa.printer import format_definition, format_text
@@ -121,11 +121,9 @@ class Module:
 
     def __getitem__(self, name: str) -> Program:
         if name not in self.programs:
-            close = nearest(name, self.programs)
             raise fail(
                 "E0201", f"there is no program `{name}`", None,
-                fix=f"did you mean `{close}`?" if close
-                else "it has: " + ", ".join(self.programs),
+                fix=instead(name, self.programs, "it has: " + ", ".join(self.programs)),
             )  # fmt: skip
         return self.programs[name]
 

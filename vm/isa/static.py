@@ -18,7 +18,7 @@ from typing import Any
 from vm.errors import Origin, fail
 from vm.isa import syntax
 from vm.isa.dtypes import DType, DTypeError, codebook, dtype
-from vm.isa.instruction import INSTRUCTIONS, nearest
+from vm.isa.instruction import INSTRUCTIONS, instead, nearest
 from vm.isa.printer import format_expression
 from vm.isa.static_kinds import is_kind
 from vm.layouts import METHODS, NAMES, LayoutError, RegisterLayout, column_local, local
@@ -99,10 +99,10 @@ class Environment:
 
     def unknown(self, name: str, origin: Origin, also: Iterable[str] = ()) -> Exception:
         """The error for a name that stands for nothing, with the nearest that is known."""
-        close = nearest(name, {*self.names(), *self.visible(), *NAMES, *also})
+        known = {*self.names(), *self.visible(), *NAMES, *also}
         return fail(
             "E0201", f"nothing is called `{name}` here", origin, "unknown name",
-            fix=f"did you mean `{close}`?" if close else "bind it, or pass it as a parameter",
+            fix=instead(name, known, "bind it, or pass it as a parameter"),
         )  # fmt: skip
 
 

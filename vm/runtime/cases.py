@@ -19,7 +19,7 @@ import numpy as np
 
 from vm.errors import Origin, VmError, fail
 from vm.isa import control, syntax
-from vm.isa.instruction import nearest
+from vm.isa.instruction import instead
 from vm.isa.kernel import static_syntax
 from vm.isa.printer import format_expression
 from vm.isa.program import Module, Program
@@ -57,11 +57,10 @@ def find_executor(name: str) -> Executor:
     with what is emitted for that target. Raises E0809 or E0902 where there is none."""
     first, colon, target_name = name.partition(":")
     if first not in EXECUTORS or (colon and first != "emulator"):
-        close = nearest(first, EXECUTORS)
+        others = [executor for executor in EXECUTORS if executor != first]
         raise fail(
             "E0809", f"there is no executor `{name}`", None,
-            fix=f"did you mean `{close}`?" if close and close != first
-            else f"one of: {', '.join(EXECUTORS)}, emulator:TARGET",
+            fix=instead(first, others, f"one of: {', '.join(EXECUTORS)}, emulator:TARGET"),
         )  # fmt: skip
     place, function = EXECUTORS[first].split(":")
     run = getattr(import_module(place), function)
@@ -108,6 +107,19 @@ class CaseResult:
     @property
     def passed(self) -> bool:
         return self.fault is None and all(each.passed for each in self.expectations)
+
+
+def find_case(module: Module, name: str) -> syntax.Case:
+    """The case of that name; raises `VmError` E0809 where the module has none."""
+    if name not in module.cases:
+        raise fail(
+            "E0809", f"there is no case `{name}`", None,
+            fix=instead(
+                name, module.cases, f"choose one of: {', '.join(module.cases)}" if module.cases
+                else "write one: case main(N = 1024) { ... expect(...) }",
+            ),
+        )  # fmt: skip
+    return module.cases[name]
 
 
 def with_settings(module: Module, settings: Mapping[str, Any]) -> Module:
@@ -240,14 +252,14 @@ class _Run:
         makers = self._makers(self.case)
         for name in given:
             if name not in makers:
-                close = nearest(name, makers)
                 having = [c.name for c in self.module.cases.values() if name in self._makers(c)]
                 raise fail(
                     "E0804", f"case `{self.case.name}` has no input `{name}`", self.case.origin,
                     "this case", notes=(f"its inputs are {', '.join(makers) or 'none'}",),
-                    fix=f"did you mean `{close}`?" if close
-                    else f"choose a case that has it: --case {having[0]}" if having
-                    else "name one of its inputs",
+                    fix=instead(
+                        name, makers, f"choose a case that has it: --case {having[0]}" if having
+                        else "name one of its inputs",
+                    ),
                 )  # fmt: skip
         self.makers = makers
         self.sources = {n: str(s) for n, s in given.items() if isinstance(s, FileInput)}
@@ -261,12 +273,11 @@ class _Run:
         declared = {keyword.name: keyword for keyword in self.case.sizes}
         unknown = [n for n in self.settings if n not in declared and n not in self.module.constants]
         if unknown:
-            close = nearest(unknown[0], {*declared, *self.module.constants})
+            known = [*declared, *self.module.constants]
             raise fail(
                 "E0803", f"case `{self.case.name}` has no size or constant `{unknown[0]}`",
                 self.case.origin, "this case",
-                fix=f"did you mean `{close}`?" if close else
-                f"it has: {', '.join([*declared, *self.module.constants])}",
+                fix=instead(unknown[0], known, f"it has: {', '.join(known)}"),
             )  # fmt: skip
         from_files = self._sizes_of_inputs(declared)
         for name, keyword in declared.items():
@@ -516,11 +527,12 @@ class _Run:
             elif name in header.sizes and isinstance(argument.value, int):
                 sizes[name] = argument
             else:
-                close = nearest(name, {*header.inputs, *header.sizes})
                 raise fail(
                     "E0209", f"`{program}` has no argument `{name}`", expression.origin, "here",
-                    fix=f"did you mean `{close}`?" if close else
-                    f"it takes {', '.join(header.inputs)}",
+                    fix=instead(
+                        name, [*header.inputs, *header.sizes],
+                        f"it takes {', '.join(header.inputs)}",
+                    ),
                 )  # fmt: skip
         missing = [name for name in header.inputs if name not in arguments]
         if missing:

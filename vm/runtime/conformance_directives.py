@@ -490,7 +490,7 @@ def assert_invalid(walk: Walk, call: syntax.Call) -> None:
 
 
 def assert_unsupported(walk: Walk, call: syntax.Call) -> None:
-    """assert_unsupported(program(T=f64), "E0701", at="dot(a, b)", target="sm_80"): the program is
+    """assert_unsupported(program(T=f64), "E0901", at="dot(a, b)", target="sm_80"): the program is
     valid, and the target cannot do it."""
     from vm.compiler import pipeline
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from vm.errors import VmError, fail, unreadable
 from vm.isa.dtypes import DType, DTypeError
 from vm.isa.dtypes import dtype as named_dtype
-from vm.isa.instruction import nearest
+from vm.isa.instruction import instead
 from vm.isa.tensor import Tensor
 from vm.isa.types import MAXIMUM_ELEMENTS
 from vm.runtime.files import write_file
@@ -163,14 +163,13 @@ def _chosen(source: FileInput, key: str | None, names: list[str]) -> str:
         return names[0]
     if key in names:
         return key
-    close = nearest(key, names) if key is not None else None
     shown = ", ".join(sorted(names)[:8]) + (", ..." if len(names) > 8 else "")
     raise fail(
         "E0806",
         f"{source.path} has no tensor `{key}`" if key is not None
         else f"{source.path} has {len(names)} tensors: say which",
         None, notes=(f"it has: {shown}",) if names else ("it is empty",),
-        fix=f"did you mean `{close}`?" if close else f"write {source.path}:NAME",
+        fix=instead(key or "", names, f"write {source.path}:NAME"),
     )  # fmt: skip
 
 

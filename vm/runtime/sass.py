@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from vm.errors import InternalError, fail
@@ -73,19 +74,29 @@ def disassemble(cubin: bytes, name: str | None = None) -> str:
     tool = find_disassembler()
     if tool is None:
         raise fail("E0823", "no disassembler: nvdisasm was not found", None, fix=INSTALL)
+    sass = _disassembly(tool, cubin)
+    return sass if name is None else code_of(sass, name)
+
+
+@lru_cache(maxsize=8)
+def _disassembly(tool: Path, cubin: bytes) -> str:
+    """All code sections; the tool takes a third of a second for the smallest kernel."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
         run = subprocess.run([tool, "-c", file.name], capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise InternalError(f"nvdisasm cannot read the cubin: {run.stderr.strip()}")
-    if name is None:
-        return run.stdout
-    sections = list(_SECTION.finditer(run.stdout))
-    ends = [section.start() for section in sections[1:]] + [len(run.stdout)]
+    return run.stdout
+
+
+def code_of(sass: str, name: str) -> str:
+    """The section of kernel `name` in a disassembly; raises `InternalError` where it has none."""
+    sections = list(_SECTION.finditer(sass))
+    ends = [section.start() for section in sections[1:]] + [len(sass)]
     for section, end in zip(sections, ends, strict=False):
         if section.group(1) == name:
-            return run.stdout[section.start() : end]
+            return sass[section.start() : end]
     raise InternalError(f"the cubin holds no kernel {name}")
 
 

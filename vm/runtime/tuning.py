@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 from vm.errors import VmError, fail
 from vm.isa import syntax
-from vm.isa.instruction import nearest
+from vm.isa.instruction import instead
 from vm.isa.kernel import Kernel
 from vm.isa.program import Module
 from vm.runtime.cache import Cache, Entry, default_directory, entry_key
-from vm.runtime.cases import Executor, run_case, sizes_of_case, with_settings
+from vm.runtime.cases import Executor, find_case, run_case, sizes_of_case, with_settings
 from vm.runtime.reference import Report
 from vm.runtime.stopwatch import Measurement
 
@@ -86,24 +86,17 @@ class Work:
 
     def find(self, module: Module) -> tuple[syntax.Case, str]:
         """The case in a module and the name of the program; raises `VmError` E0809."""
-        case = module.cases.get(self.case)
-        if case is None:
-            close = nearest(self.case, module.cases)
-            raise fail(
-                "E0809", f"there is no case `{self.case}`", None,
-                fix=f"did you mean `{close}`?" if close
-                else f"choose one of: {', '.join(module.cases) or 'there is none'}",
-            )  # fmt: skip
+        case = find_case(module, self.case)
         called = called_programs(module, case)
         program = self.program or (called[-1] if called else None)
         if program not in called:
-            close = nearest(program, called) if program else None
             raise fail(
                 "E0809", f"case `{self.case}` calls no program"
                 + (f" `{program}`" if program else ""), case.origin, "this case",
-                fix=f"did you mean `{close}`?" if close
-                else f"it calls: {', '.join(called)}" if called
-                else "choose a case that runs a program",
+                fix=instead(
+                    program or "", called, f"it calls: {', '.join(called)}" if called
+                    else "choose a case that runs a program",
+                ),
             )  # fmt: skip
         return case, program
 
@@ -271,10 +264,10 @@ def with_values(module: Module, values: Mapping[str, Any]) -> Configuration:
     """
     for name in values:
         if name not in module.constants:
-            close = nearest(name, module.constants)
             raise fail(
                 "E0803", f"the module has no constant `{name}`", None,
-                fix=f"did you mean `{close}`?" if close
-                else f"it has: {', '.join(module.constants) or 'none'}",
+                fix=instead(
+                    name, module.constants, f"it has: {', '.join(module.constants) or 'none'}"
+                ),
             )  # fmt: skip
     return Configuration(values, lambda: with_settings(module, values))

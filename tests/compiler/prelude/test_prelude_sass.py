@@ -15,8 +15,8 @@ from tests.compiler.prelude import (
     warp_battery,
 )
 from vm.runtime.emulator import PRELUDE
-from vm.runtime.nvrtc import Compiled, compile_cubin
-from vm.runtime.sass import disassemble, instruction_counts
+from vm.runtime.nvrtc import Compiled, compile_cubin, resource_usage
+from vm.runtime.sass import code_of, disassemble, instruction_counts
 
 BATTERIES = {
     **{name: cast_battery.BATTERIES[name] for name in ("half_sources", "f32_ieee", "fast_paths")},
@@ -38,6 +38,7 @@ BATTERIES = {
 }
 
 
+@cache
 def compiled(source: str, kernel: str, target: str) -> Compiled:
     return compile_cubin(source, target, kernel, [f"-I{PRELUDE}"])
 
@@ -177,11 +178,23 @@ EXPECTED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text, target, wanted, unwanted", EXPECTED)
-def test_instructions(text, target, wanted, unwanted):
-    result = compiled(text, "k", target)
-    sass = disassemble(result.cubin, "k")
-    assert result.local_bytes == 0
+@cache
+def expected_codes(target: str) -> tuple[str, dict[int, str]]:
+    """What ptxas says of the texts for a target, compiled together as kernels k0, k1, ..., and the
+    code of each: the disassembler takes as long for one as for all."""
+    texts = {n: text for n, (text, of, *_) in enumerate(EXPECTED) if of == target}
+    kernels = [text.replace("VM_KERNEL(k,", f"VM_KERNEL(k{n},") for n, text in texts.items()]
+    result = compiled("\n".join(kernels), f"k{next(iter(texts))}", target)
+    sass = disassemble(result.cubin)
+    return result.log, {n: code_of(sass, f"k{n}") for n in texts}
+
+
+@pytest.mark.parametrize("number", range(len(EXPECTED)))
+def test_instructions(number):
+    _, target, wanted, unwanted = EXPECTED[number]
+    log, codes = expected_codes(target)
+    sass = codes[number]
+    assert resource_usage(log, f"k{number}")[2] == 0  # bytes of local memory
     for pattern, least in wanted.items():
         found = instruction_counts(sass, pattern).total()
         assert found >= least, f"{found} of {pattern}:\n{sass}"
