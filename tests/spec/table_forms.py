@@ -34,7 +34,8 @@ ARGUMENTS = {
     "gather": "A[0 +: 64], i", "scatter": "C[0 +: 64], i, f", "atomic": "D[0 +: 64], i",
     "copy_async": "s, A[0 +: 64]", "barrier": "1, 2", "dot": "h, h", "print": "f",
     "assert": "c", "copy": "f", "undefined": "f32, [64], spatial(64)",
-    "pick": "f, [0], spatial(64)", "spread": "x", "uniform": "i",
+    "pick": "f, [0], spatial(64)", "pad": "f, spatial(64).local(2)",
+    "interleave": "spatial(64), f", "spread": "x", "uniform": "i",
     "slot_constants": "[1.0], f32, spatial(64)", "mbarrier_alloc": "[2]", "mbarrier_arrive": "m[0]",
     "mbarrier_expect": "m[0], 256", "mbarrier_wait": "m[0], 0", "copy_bulk": "s, A[0 +: 64], m[0]",
 }  # fmt: skip

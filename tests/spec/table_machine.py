@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tests.spec import table_words
+
 # What both families have; `@` stands for the family.
 PROGRAMS = """
 const MASK = 1
@@ -197,9 +199,11 @@ def nvidia_tests() -> list[tuple[str, tuple[str, ...], list[str]]]:
 def lines(family: str, prefix: str) -> list[str]:
     """The file of a family of GPUs."""
     nvidia = family == "nvidia"
-    made = (PROGRAMS + (NVIDIA_PROGRAMS if nvidia else "")).replace("@", prefix).rstrip("\n")
+    own = NVIDIA_PROGRAMS + table_words.PROGRAMS if nvidia else ""
+    made = (PROGRAMS + own).replace("@", prefix).rstrip("\n")
     found = made.split("\n")
-    for name, opcodes, body in [*tests(), *(nvidia_tests() if nvidia else [])]:
+    more = [*nvidia_tests(), *table_words.tests()] if nvidia else []
+    for name, opcodes, body in [*tests(), *more]:
         rules = ", ".join(f'"Exec/{prefix}.{opcode}"' for opcode in opcodes)
         found += ["", f'test "{name}" needs "{family}" rules {rules} {{']
         found += [f"  {line}".replace("@", prefix) for line in body]

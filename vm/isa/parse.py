@@ -153,8 +153,8 @@ class _Build:
             made[id(each)] = getattr(self, each.data)(each.meta, parts)
         return made[id(tree)]
 
-    def _node(self, kind: type, origin: Origin, *values: object):
-        node = kind(*values, origin=origin)
+    def _node(self, kind: type, origin: Origin, *values: object, **more: object):
+        node = kind(*values, origin=origin, **more)
         depth = self._depth
         below = 0
         for value in values:
@@ -328,7 +328,7 @@ class _Build:
             value = operand.value
             alone = operand.origin.text_line()[operand.origin.column - 1] != "("
             if alone and not isinstance(value, (bool, str)):
-                return self._node(syntax.Literal, self.origin(meta), -value)
+                return self._node(syntax.Literal, self.origin(meta), -value, base=operand.base)
         return self._node(syntax.Operation, self.origin(meta), str(operator), (operand,))
 
     def prefix_not(self, meta, parts):
@@ -403,7 +403,8 @@ class _Build:
                 "E0105", f"a number of {value.bit_length()} bits", self.origin(meta),
                 f"the limit is {MAXIMUM_BITS}", "no type here needs that many bits",
             )  # fmt: skip
-        return self._node(syntax.Literal, self.origin(meta), value)
+        base = {"0x": 16, "0b": 2}.get(text[:2].lower(), 10)
+        return self._node(syntax.Literal, self.origin(meta), value, base=base)
 
     def string(self, meta, parts):
         return self._node(syntax.Literal, self.origin(meta), unquote(str(parts[0])))
