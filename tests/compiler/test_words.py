@@ -11,6 +11,7 @@ import pytest
 from tests.compiler import translation
 from tests.spec import table_words
 from vm.compiler import casts
+from vm.compiler.facts import ALIGNED
 from vm.compiler.pipeline import stages, target
 from vm.compiler.words import EXPANDED
 from vm.isa import control
@@ -20,8 +21,9 @@ from vm.isa.nvidia_words import WordInstruction
 from vm.isa.packing import pack_rows
 from vm.isa.program import parse
 from vm.isa.tensor import Tensor
-from vm.runtime import reference
-from vm.runtime.compiled import run_on_emulator
+from vm.runtime import reference, sass
+from vm.runtime.cache import Cache
+from vm.runtime.compiled import cubin_of, run_on_emulator
 
 emulator = partial(run_on_emulator, optimization=0)
 
@@ -85,6 +87,22 @@ def test_registers_of_every_shape():
     for each, run in ((after, reference.run), (kernel, emulator)):
         found = run(each, translation.copied(arguments)).outputs
         translation.assert_same("words", expected, found)
+
+
+def test_copies_that_only_computation_knows():
+    """Threads that compute the same hold copies in the result, and not in what is cast."""
+    kernel = parse("""vm 1
+program same(n: i32, Y: out(global(f16))[8]) grid (1) threads 32 {
+  x = fill(cast(n, u4), u4, [256], layout=spatial(32).local(8))
+  y = nv.dequantize(x, f16, [0, 1, 2, 3, 4, 5, 6, 7], replicated(32).local(8), offset=4)
+  store(Y, y)
+}
+""")["same"].instantiate()
+    after = words_of(kernel)
+    assert is_expanded(after) and not instructions(after)
+    for each, run in ((kernel, reference.run), (after, reference.run), (kernel, emulator)):
+        outputs = run(each, {"n": 13, "Y": np.zeros(8, np.float16)}).outputs
+        assert outputs["Y"].values().tolist() == [9.0] * 8
 
 
 @pytest.mark.parametrize("slots", [8, 64])
@@ -154,26 +172,54 @@ CALLS = [
 ]  # fmt: skip
 
 
-def test_every_instruction_in_cpp():
+def every():
+    """The program with all calls."""
     body = ["  b = pick(a, [1], spatial(32))", "  y = pick(x, [0], spatial(32))"]
     for row, call in enumerate(CALLS):
         body.append(f"  store(C[{row}, 0 +: 64], {call.format(a='a', x='x')})")
         body.append(f"  store(D[{row}, 0 +: 32], {call.format(a='b', x='y')})")
     text = EVERY.replace("BODY", "\n".join(body)).replace("ROWS", str(len(CALLS)))
-    kernel = parse(text)["every"].instantiate()
-    kinds = {kind for kind in INSTRUCTIONS.values() if issubclass(kind, WordInstruction)}
-    assert {type(i) for i in instructions(kernel)} == kinds
+    return parse(text)["every"].instantiate()
+
+
+def outputs_of_every(run) -> list[np.ndarray]:
+    """What an executor gives for it."""
     # Halves that are numbers in every dtype: no NaN, whose bits are free.
     words = np.array(table_words.scattered(64, 5), np.uint32) & np.uint32(0x3BBB3BBB)
     words |= np.array(table_words.scattered(64, 6), np.uint32) & np.uint32(0x80008000)
     numbers = (np.arange(64, dtype=np.float32) - 30) ** 5 / 64
-    found = []
-    for run in (reference.run, emulator):
-        arguments = {"A": words.copy(), "X": numbers.copy(), "n": 0x3C5B9B67}
-        for name, width in (("C", 64), ("D", 32)):
-            arguments[name] = np.zeros((len(CALLS), width), np.uint32)
-        outputs = run(kernel, arguments).outputs
-        found.append([outputs[name].codes() for name in ("C", "D")])
-    for one, other in zip(*found, strict=True):
+    arguments = {"A": words, "X": numbers, "n": 0x3C5B9B67}
+    for name, width in (("C", 64), ("D", 32)):
+        arguments[name] = np.zeros((len(CALLS), width), np.uint32)
+    outputs = run(every(), arguments).outputs
+    return [outputs[name].codes() for name in ("C", "D")]
+
+
+def assert_every_is_the_same(run) -> None:
+    """An executor gives what the reference machine gives."""
+    for one, other in zip(outputs_of_every(reference.run), outputs_of_every(run), strict=True):
         for call, a, b in zip(CALLS, one, other, strict=True):
             assert a.any() and (a == b).all(), call
+
+
+def test_every_instruction_in_cpp():
+    kinds = {kind for kind in INSTRUCTIONS.values() if issubclass(kind, WordInstruction)}
+    assert {type(i) for i in instructions(every())} == kinds
+    assert_every_is_the_same(emulator)
+
+
+# How many of the calls are such an instruction. Conversions of f8 are more below sm_89; a shift by
+# 0 is none, and one to the left is a product.
+HALVES = r"HADD2(?!\.F32)|HMUL2|HFMA2"
+MACHINE = {
+    "sm_80": {HALVES: 6},
+    "sm_90a": {HALVES: 6, "PRMT": 4, r"SHF\.R": 3, "F2FP": 9},
+}
+
+
+@pytest.mark.parametrize("name", MACHINE)
+def test_every_instruction_is_one_of_the_machine(name, tmp_path):
+    """Two words of a thread make two of them, one of which the calls on one word share."""
+    code = sass.disassemble(cubin_of(every(), name, ALIGNED, Cache(tmp_path)).payload)
+    for pattern, calls in MACHINE[name].items():
+        assert sass.instruction_counts(code, pattern).total() == 2 * calls, pattern

@@ -23,6 +23,7 @@ from vm.isa.lanes import WORD, Interleave, Pad, Pick, like
 from vm.isa.nvidia_packed import Dequantize, Fields
 from vm.isa.registers import Cast, View
 from vm.isa.types import Immediate, RegisterType, Value
+from vm.layouts import RegisterLayout
 
 EXPANDED = (Dequantize, Fields)
 
@@ -49,7 +50,7 @@ class _Words(Rewriter):
         else:
             found = casts.plan(source.dtype, instruction.dtype, instruction.slots,
                                source.layout.slots, instruction.offset)  # fmt: skip
-        if found is None:
+        if found is None or not _has_copies(source.layout, value.type.layout):
             made = self._one_by_one(instruction, x, into)
         else:
             words = self._steps(found, self._words_of(x))
@@ -112,6 +113,16 @@ class _Words(Rewriter):
         more = self.emit(View, x=words, dtype=type_.dtype, layout=like(words.type.layout, slots))
         return self.emit(Pick, into, result.name, x=more, slots=tuple(range(type_.layout.slots)),
                          layout=type_.layout)  # fmt: skip
+
+
+def _has_copies(held: RegisterLayout, wanted: RegisterLayout) -> bool:
+    """Whether threads that hold copies in `wanted` hold copies in `held`. Where they need not, they
+    may hold the same by what they computed, which views do not know."""
+    if wanted.replication == 1:
+        return True
+    groups = like(wanted, 1).flat()[:, 0].tolist()
+    pairs = set(zip(groups, like(held, 1).flat()[:, 0].tolist(), strict=True))
+    return len(pairs) == len(set(groups))
 
 
 def _fields(kind: type[Instruction], operands: list[Any], attributes: tuple[Any, ...]) -> dict:
