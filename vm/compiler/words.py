@@ -8,6 +8,7 @@ instruction is written for each step however many groups there are.
 
 from __future__ import annotations
 
+import copy as shallow
 from math import gcd
 from typing import Any
 
@@ -36,36 +37,40 @@ def write_words(kernel: Kernel) -> Kernel:
 
 
 class _Words(Rewriter):
-    def rewrite(self, instruction: Instruction) -> None:
-        if not isinstance(instruction, EXPANDED):
-            self.copy(instruction)
-            return
-        x, value = self.operand(instruction.x), instruction.result
-        into = self.values[value] if value.mutable else None
-        source = x.type
-        if isinstance(instruction, Fields):
-            found = casts_fields.plan(
-                source.dtype, instruction.slots, instruction.at, source.layout.slots
-            )
-        else:
-            found = casts.plan(source.dtype, instruction.dtype, instruction.slots,
-                               source.layout.slots, instruction.offset)  # fmt: skip
-        if found is None or not _has_copies(source.layout, value.type.layout):
-            made = self._one_by_one(instruction, x, into)
-        else:
-            words = self._steps(found, self._words_of(x))
-            made = self._numbers(words, value, into)
-        if into is None:
-            self.values[value] = made
+    """Writes casts anew and leaves everything else, values too, as it is."""
 
-    def _one_by_one(self, i: Dequantize, x: Value, into: Value | None) -> Value:
+    def rewrite(self, instruction: Instruction) -> None:
+        if isinstance(instruction, EXPANDED):
+            self._expand(instruction)
+            return
+        if any(True for _ in instruction.blocks()):
+            instruction = shallow.copy(instruction)
+            if isinstance(instruction, control.If):
+                instruction.then = self.block(instruction.then)
+                instruction.otherwise = self.block(instruction.otherwise)
+            else:
+                instruction.body = self.block(instruction.body)
+        self.append(instruction)
+
+    def _expand(self, i: Dequantize | Fields) -> None:
+        source, held = i.x.type.dtype, i.x.type.layout
+        if isinstance(i, Fields):
+            found = casts_fields.plan(source, i.slots, i.at, held.slots)
+        else:
+            found = casts.plan(source, i.dtype, i.slots, held.slots, i.offset)
+        if found is None or not _has_copies(held, i.result.type.layout):
+            self._one_by_one(i)
+            return
+        self._numbers(self._steps(found, self._words_of(i.x)), i.result)
+
+    def _one_by_one(self, i: Dequantize) -> None:
         """The general way: each number by itself."""
-        picked = self.emit(Pick, x=x, slots=i.slots, layout=i.layout)
-        name = i.result.name
+        picked = self.emit(Pick, x=i.x, slots=i.slots, layout=i.layout)
         if not i.offset:
-            return self.emit(Cast, into, name, x=picked, dtype=i.dtype)
+            self.emit(Cast, i.result, x=picked, dtype=i.dtype)
+            return
         floats = self.emit(Cast, x=picked, dtype=i.dtype)
-        return self.emit(Subtract, into, name, x=floats, y=Immediate(float(i.offset), i.dtype))
+        self.emit(Subtract, i.result, x=floats, y=Immediate(float(i.offset), i.dtype))
 
     def _words_of(self, x: Value) -> Value:
         """The words of x; slots that are added to fill the last are not defined."""
@@ -103,16 +108,16 @@ class _Words(Rewriter):
         joined = like(layout, len(found.groups) * len(results))
         return self.emit(Interleave, parts=tuple(results), layout=joined)
 
-    def _numbers(self, words: Value, result: Value, into: Value | None) -> Value:
+    def _numbers(self, words: Value, result: Value) -> None:
         """The result, of words that hold its slots and perhaps one more."""
         type_: RegisterType = result.type
         slots = words.type.layout.slots * WORD.bits // type_.dtype.bits
         if slots == type_.layout.slots:
-            return self.emit(View, into, result.name, x=words, dtype=type_.dtype,
-                             layout=type_.layout)  # fmt: skip
+            self.emit(View, result, x=words, dtype=type_.dtype, layout=type_.layout)
+            return
         more = self.emit(View, x=words, dtype=type_.dtype, layout=like(words.type.layout, slots))
-        return self.emit(Pick, into, result.name, x=more, slots=tuple(range(type_.layout.slots)),
-                         layout=type_.layout)  # fmt: skip
+        mine = tuple(range(type_.layout.slots))
+        self.emit(Pick, result, x=more, slots=mine, layout=type_.layout)
 
 
 def _has_copies(held: RegisterLayout, wanted: RegisterLayout) -> bool:
