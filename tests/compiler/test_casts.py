@@ -12,10 +12,11 @@ import benchmarks.casts
 from vm.compiler import casts
 from vm.compiler.casts_rules import RULES, Problem, Unsuited, apply
 from vm.compiler.casts_steps import Steps
-from vm.compiler.pipeline import lower, target
+from vm.compiler.pipeline import stages, target
 from vm.isa.conversion import convert
 from vm.isa.dtypes import DType, DTypeError, codebook, dtype, known_names
 from vm.isa.nvidia_packed import Dequantize
+from vm.isa.nvidia_words import WordInstruction
 from vm.isa.packing import pack_rows
 from vm.isa.program import parse
 from vm.isa.static import cast_order
@@ -238,15 +239,18 @@ def test_the_emulator_agrees(source, kind, offset):
     """The steps are taken, and give in C++ what the reference machine gives."""
     given, to, size = dtype(source), dtype(kind), 8
     kernel = program(source, kind, offset, size).instantiate()
-    lowered = lower(kernel, target("sm_80")).kernel
-    assert any(isinstance(i, Dequantize) for i in lowered.body)
+    passes = stages(kernel, target("sm_80"))
+    assert any(isinstance(i, Dequantize) for i in passes["select"].body)
+    assert any(isinstance(i, WordInstruction) for i in passes["words"].body)
     codes = np.random.default_rng(5).integers(0, 1 << given.bits, (32, 4 * size))
     storage = pack_rows(codes.astype(given.storage), given)
     results = []
-    for run in (reference.run, partial(run_on_emulator, optimization=0)):
+    emulator = partial(run_on_emulator, optimization=0)
+    for run, each in ((reference.run, kernel), (reference.run, passes["words"]),
+                      (emulator, kernel)):  # fmt: skip
         arguments = {"X": Tensor(given, codes.shape, storage.view(given.memory).copy()),
                      "Y": Tensor(to, codes.shape, np.zeros(codes.shape, to.memory))}  # fmt: skip
-        results.append(run(kernel, arguments).outputs["Y"].storage.view(np.uint16))
+        results.append(run(each, arguments).outputs["Y"].storage.view(np.uint16))
     number = int(float(offset.replace("- ", "").strip() or 0))
     wanted = expected(codes, given, to, number)
     for found in results:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.compiler.test_casts import rows_of_codes, words_of
 from vm.compiler import casts_fields
-from vm.compiler.pipeline import lower, target
+from vm.compiler.pipeline import stages, target
 from vm.isa.control import walk
 from vm.isa.dtypes import DTypeError, dtype
 from vm.isa.elementwise import FusedMultiplyAdd, Multiply
@@ -177,6 +177,11 @@ def inputs(exact: bool):
     return x, generator.standard_normal((64, 1)), generator.standard_normal((64, 8))
 
 
+def selected(kernel, name: str = "sm_80"):
+    """The kernel with the rules of a target applied."""
+    return stages(kernel, target(name))["select"]
+
+
 def has(kernel, kind) -> bool:
     return any(isinstance(i, kind) for i in walk(kernel.body))
 
@@ -184,7 +189,7 @@ def has(kernel, kind) -> bool:
 @pytest.mark.parametrize("form", FORMS)
 def test_sums_are_scaled_once(form):
     """By an fma that adds, or by what they are multiplied by."""
-    lowered = lower(program(form), target("sm_80")).kernel
+    lowered = selected(program(form))
     assert has(lowered, Fields) and not has(lowered, Dequantize)
     assert has(lowered, FusedMultiplyAdd) == (form not in ("product", "chain", "times"))
     products = [i for i in walk(lowered.body)
@@ -197,11 +202,12 @@ def test_sums_are_scaled_once(form):
 def test_programs_mean_the_same():
     """Sums that no rounding touches come out to the bit, before and after the rules, and in C++."""
     kernel = program(*FORMS)
-    lowered = lower(kernel, target("sm_80")).kernel
+    passes = stages(kernel, target("sm_80"))
     values = inputs(exact=True)
     wanted = run(kernel, reference.run, *values)
     assert len(wanted) == len(FORMS) and all(one.any() for one in wanted)
-    for each, executor in ((lowered, reference.run), (kernel, run_on_emulator)):
+    for each, executor in ((passes["select"], reference.run), (passes["words"], reference.run),
+                           (kernel, run_on_emulator)):  # fmt: skip
         for one, other in zip(run(each, executor, *values), wanted, strict=True):
             np.testing.assert_array_equal(one, other)
 
@@ -213,7 +219,7 @@ def test_rounded_sums_are_those_of_numbers(bits):
     x, s, c = inputs(exact=False)
     x[3, 2], x[5, 3], x[7, 4], x[9, 5], x[11, 5] = 2.0**-24, np.inf, np.nan, 65504, -65504
     kernel = program("product", source=f"u{bits}", orders=(PRODUCT, PLAIN))
-    lowered = lower(kernel, target("sm_80")).kernel
+    lowered = selected(kernel)
     assert has(lowered, Fields) and has(lowered, Dequantize)
     one, other = run(kernel, run_on_emulator, x, s, c)
     nan = np.isnan(one)
@@ -235,7 +241,7 @@ program multiply(X: global(f16)[16, 64], Q: global(u4)[64, 64], Y: out(global(f3
 def test_fields_as_the_second_operand():
     """Columns of a fragment belong to several threads: they share a place."""
     kernel = parse(OPERAND_B)["multiply"].instantiate()
-    lowered = lower(kernel, target("sm_90a")).kernel
+    lowered = selected(kernel, "sm_90a")
     assert has(lowered, Fields)
     generator = np.random.default_rng(2)
     x = generator.integers(-9, 10, (16, 64))
@@ -253,5 +259,5 @@ def test_fields_as_the_second_operand():
     [("i4", PLAIN), ("u4", PLAIN), ("u4", "dots.a / local(1, 16) * cast_order(SOURCE, f16, 16)")],
 )
 def test_what_is_not_cheaper_is_cast(source, order):
-    lowered = lower(program("product", source=source, orders=(order,)), target("sm_80")).kernel
+    lowered = selected(program("product", source=source, orders=(order,)))
     assert has(lowered, Dequantize) and not has(lowered, Fields)

@@ -27,7 +27,7 @@ def test_every_stage_is_there_and_does_its_part():
     allocations = [i for i in control.walk(found["shared"].body) if i.opcode == "shared_alloc"]
     assert all(i.address is not None and i.layout is not None for i in allocations)
     assert any(i.opcode == "nv.mma" for i in control.walk(found["select"].body))
-    assert found["select"] == pipeline.lower(kernel, pipeline.target("sm_80")).kernel
+    assert found["words"] == pipeline.lower(kernel, pipeline.target("sm_80")).kernel
 
 
 def test_the_kernel_that_goes_in_stays_as_it_is():

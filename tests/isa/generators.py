@@ -51,7 +51,10 @@ strings = st.text(
     st.one_of(st.characters(codec="utf-8"), st.sampled_from('\\"\n\t#{};,')), max_size=8
 )
 literals = _short(
-    st.builds(syntax.Literal, st.one_of(integers, floats, strings, st.booleans()))
+    st.one_of(
+        st.builds(syntax.Literal, st.one_of(integers, floats, strings, st.booleans())),
+        st.builds(syntax.Literal, st.integers(-(2**70), 2**70), base=st.sampled_from((2, 16))),
+    )
 )
 
 

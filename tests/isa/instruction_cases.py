@@ -12,6 +12,8 @@ program f(A: inout(global(f32))[M, 64], I: inout(global(i32))[M, 64], H: global(
 PER_THREAD = """  lane = thread_index()
   at = cast(lane * 4, i64)
 """
+WORDS = """  y = iota(u32, [64], layout=spatial(32).local(2))
+"""
 TENSORS = """  r = load(A[0 +: 16, 0 +: 16])
   s = load(A[16 +: 16, 0 +: 16])
   i = load(I[0 +: 16, 0 +: 16])
@@ -117,6 +119,10 @@ BODIES: dict[str, str] = {
     "undefined": "  y = undefined(f16, [4, 8], spatial(4, 8)); print(y)",
     "pick": "  y = iota(i32, [64], layout=spatial(32).local(2))\n"
     "  print(pick(y, [1, 0, 1], layout=spatial(32).local(3)))",
+    "pad": "  y = iota(i32, [64], layout=spatial(32).local(2))\n"
+    "  print(pad(y, layout=spatial(32).local(3)))",
+    "interleave": "  y = iota(i32, [64], layout=spatial(32).local(2))\n"
+    "  print(interleave(spatial(32).local(4), y, -y))",
     "spread": "  print(spread(n))",
     "uniform": "  print(uniform(spread(n)))",
     "slot_constants": "  print(slot_constants([1, 2], i32, spatial(32).local(2)))",
@@ -151,6 +157,18 @@ BODIES: dict[str, str] = {
     "[0, 1]))",
     "nv.dequantize": "  y = fill(3, u4, [64], layout=spatial(32).local(2))\n"
     "  print(nv.dequantize(y, f16, [1, 0], spatial(32).local(2), offset=8))",
+    "nv.lop3": f"{WORDS}  print(nv.lop3(y, 0xF0F0, cast(n, u32), 0xEA))",
+    "nv.prmt": f"{WORDS}  print(nv.prmt(y, 0, 0x8140))",
+    "nv.shift_left": f"{WORDS}  print(nv.shift_left(y, 31))",
+    "nv.shift_right": f"{WORDS}  print(nv.shift_right(y, 3, signed=true))",
+    "nv.funnel_shift": f"{WORDS}  print(nv.funnel_shift(y, 0b101, 31))",
+    "nv.half2_add": f"{WORDS}  print(nv.half2_add(y, 0x3C003C00, f16))",
+    "nv.half2_mul": f"{WORDS}  print(nv.half2_mul(y, y, bf16))",
+    "nv.half2_fma": f"{WORDS}  print(nv.half2_fma(y, y, y, f16))",
+    "nv.cvt_pack": "  y = cast(thread_index(), f32)\n"
+    "  print(nv.cvt_pack(y, 1.5, bf16, overflow=\"ieee\"))",
+    "nv.cvt_f8x2_to_half2": f"{WORDS}  print(nv.cvt_f8x2_to_half2(y, f8e4m3))",
+    "nv.cvt_half2_to_f8x2": f"{WORDS}  print(nv.cvt_half2_to_f8x2(y, f8e5m2))",
     "nv.vote": "  print(nv.vote(thread_index() < n, op=\"all\"))",
     "nv.fields": "  y = fill(3, u4, [64], layout=spatial(32).local(2))\n"
     "  print(nv.fields(y, [1, 0], [7]))",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vm.errors import VmError
 from vm.isa.dtypes import dtype
-from vm.isa.lanes import from_words, to_words, words_of
+from vm.isa.lanes import file_layout, from_words, like, to_words, words_of
 from vm.isa.program import parse
 from vm.isa.tensor import Tensor
 from vm.isa.types import RegisterType
@@ -86,6 +86,48 @@ def test_slots_that_are_not_there_are_refused(arguments, code):
         run("  x = iota(i32, [128], layout=spatial(32).local(4))\n"
             f"  print(pick(x, {arguments}, layout=spatial(32)))")  # fmt: skip
     assert raised.value.code == code
+
+
+def test_padding_adds_slots_that_are_not_defined():
+    got = run("  x = iota(i32, [64], layout=column_local(2).spatial(32))\n"
+              "  store(C, pad(x, layout=spatial(32).local(3)))", count=96)  # fmt: skip
+    assert got.tolist() == [(t, t + 32, -1)[s] for t in range(32) for s in range(3)]
+
+
+def test_slots_by_turns():
+    got = run("  x = iota(i32, [64], layout=spatial(32).local(2))\n"
+              "  store(C, interleave(spatial(32).local(6), x, -x, x * 100))",
+              count=192)  # fmt: skip
+    assert got.tolist() == [v for k in range(64) for v in (k, -k, 100 * k)]
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        ("pad(x, layout=spatial(32))", "E0304"), ("pad(x, layout=spatial(16).local(4))", "E0304"),
+        ("pad(x, layout=4)", "E0205"), ("interleave(spatial(32).local(4))", "E0209"),
+        ("interleave(spatial(32).local(4), x, thread_index())", "E0304"),
+        ("interleave(spatial(32).local(4), x, cast(x, f32))", "E0304"),
+        ("interleave(spatial(32).local(3), x, x)", "E0304"),
+    ],
+)  # fmt: skip
+def test_registers_that_do_not_fit_are_refused(call, code):
+    with pytest.raises(VmError) as raised:
+        run(f"  x = iota(i32, [64], layout=spatial(32).local(2))\n  print({call})")
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_file_like_a_layout_has_copies_where_it_has(layout, slots):
+    found = like(layout, slots)
+    assert (found.threads, found.slots) == (layout.threads, slots)
+    for thread in range(layout.threads):
+        for other in range(layout.threads):
+            same = layout(thread, 0) == layout(other, 0)
+            assert all((found(thread, s) == found(other, s)) == same for s in range(slots))
+    if layout.replication == 1:
+        assert found == file_layout(layout.threads, slots)
 
 
 def test_constants_of_slots_are_the_same_in_every_thread():

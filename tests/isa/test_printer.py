@@ -37,6 +37,14 @@ def test_every_file_reads_back_and_formatting_settles(text):
     assert format_text(again) == once
 
 
+def test_whole_numbers_stay_in_their_base():
+    """What authors write as bits stays readable as bits."""
+    text = "f(0x64006400, 0b1_01, -0XA, 1_000, 0x1.8p3)"
+    printed = format_expression(parse_expression(Source("<test>", text)))
+    assert printed == "f(0x64006400, 0b101, -0xa, 1000, 12.0)"
+    assert format_expression(parse_expression(Source("<test>", printed))) == printed
+
+
 @pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES])
 def test_every_program_of_the_repository_reads_back(file):
     tree = read(file.read_text())

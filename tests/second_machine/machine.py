@@ -306,6 +306,12 @@ class Actor:
         items, old, slots = flat(self.get(s, "x")), self.table(s), self.get(s, "slots")
         return self.by_slots(s, lambda thread, slot: items[old[thread][slots[slot]]])
 
+    def do_interleave(self, s: dict):
+        parts = s["fields"]["parts"]
+        old = self.launch.types[parts[0]["value"]]["layout"]["table"]
+        return self.by_slots(s, lambda thread, slot: flat(self.value(parts[slot % len(parts)]))[
+            old[thread][slot // len(parts)]])  # fmt: skip
+
     def do_view(self, s: dict):
         source, kind, items = self.kind(s, "x"), self.kind(s, "dtype"), flat(self.get(s, "x"))
         bits = [sum(source.code(items[element]) << slot * source.bits
@@ -517,6 +523,8 @@ SIMPLE = {
     "item": lambda me, s, of: flat(of("x"))[0],
     "slot_constants": lambda me, s, of: me.by_slots(
         s, lambda thread, slot: number(of("values")[slot])),
+    "pad": lambda me, s, of: me.by_slots(s, lambda thread, slot: flat(of("x"))[
+        me.table(s)[thread][min(slot, len(me.table(s)[thread]) - 1)]]),
     "philox": lambda me, s, of: each(philox_word, of("seed"), of("stream"), of("counter")),
     "block_index": lambda me, s, of: tuple(me.block),
     "grid_size": lambda me, s, of: tuple(me.launch.grid),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tests.spec import table_words
+
 # What both families have; `@` stands for the family.
 PROGRAMS = """
 const MASK = 1
@@ -241,7 +243,12 @@ def amd_tests() -> list[tuple[str, tuple[str, ...], list[str]]]:
     ])]  # fmt: skip
 
 
-OWN = {"nvidia": (NVIDIA_PROGRAMS, nvidia_tests), "amd": (AMD_PROGRAMS, amd_tests)}
+OWN = {
+    "nvidia": (
+        NVIDIA_PROGRAMS + table_words.PROGRAMS, lambda: [*nvidia_tests(), *table_words.tests()]
+    ),
+    "amd": (AMD_PROGRAMS, amd_tests),
+}  # fmt: skip
 
 
 def lines(family: str, prefix: str) -> list[str]:

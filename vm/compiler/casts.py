@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import gcd
 
 from vm.compiler.casts_rules import RULES, Problem, Unsuited, apply
-from vm.compiler.casts_steps import Constant, Step, Steps
+from vm.compiler.casts_steps import Steps
 from vm.isa.dtypes import DType, DTypeError
 
 TARGETS = ("f16", "bf16")
@@ -126,26 +126,3 @@ def is_fast(source: DType, target: DType) -> bool:
     """Whether some rule casts `source` to `target`, in the order of memory."""
     size = 32 // gcd(source.bits, 32)
     return plan(source, target, tuple(range(size)), size) is not None
-
-
-def template_arguments(found: Plan) -> str:
-    """A plan as the template arguments of the prelude's `vm_dequantize`."""
-    steps = found.choice.steps
-    parts = [
-        f"vm_groups<{', '.join(map(str, found.groups))}>",
-        f"vm_results<{', '.join(map(str, steps.results))}>",
-        f"{steps.words}",
-        *map(_step_type, steps.steps),
-    ]
-    return ", ".join(parts)
-
-
-def _step_type(step: Step) -> str:
-    kind, _, name = step.name.rpartition(".")
-    operands = [
-        f"vm_word<0x{o.word:x}u>" if isinstance(o, Constant) else f"vm_at<{o}>"
-        for o in step.operands
-    ]
-    numbered = name in ("logic", "shift", "arithmetic", "funnel")
-    first = [f"vm_{kind}"] if kind else [hex(step.number) if name == "logic" else str(step.number)]
-    return f"vm_step_{name}<{', '.join([*(first if kind or numbered else []), *operands])}>"

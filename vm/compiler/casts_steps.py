@@ -1,17 +1,21 @@
-"""Straight-line programs on 32-bit words: what a fast cast is made of, and its meaning in NumPy.
+"""Straight-line programs on 32-bit words: what a fast cast is made of.
 
 A program begins with the words of the source as values 0, 1, ..; each step makes one more value
-from earlier ones and constants, and stands for one machine instruction. Some values are results.
+from earlier ones and constants, and stands for one machine instruction (vm/isa/nvidia_words.py),
+whose meaning it has. Some values are results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from vm.isa.dtypes import DType, dtype
+from vm.isa import nvidia_halves, nvidia_words
+from vm.isa.dtypes import dtype
+from vm.isa.nvidia_words import WordInstruction
 
 AND_OR = 0xEA  # (a & b) | c
 AND_XOR = 0x6A  # (a & b) ^ c
@@ -64,7 +68,12 @@ class Steps:
         """The results of each row of words: uint32[n, words] to uint32[n, results]."""
         values = [np.ascontiguousarray(words[:, i], np.uint32) for i in range(self.words)]
         for step in self.steps:
-            values.append(_run(step, values))
+            operands = (
+                np.full(len(words), o.word, np.uint32) if isinstance(o, Constant) else values[o]
+                for o in step.operands
+            )
+            kind, attributes = instruction_of(step)
+            values.append(kind.compute(*operands, *attributes))
         return np.stack([values[i] for i in self.results], axis=1)
 
 
@@ -87,57 +96,27 @@ class Writer:
         return Steps(self.words, tuple(self.steps), tuple(results))
 
 
-def _run(step: Step, values: list[np.ndarray]) -> np.ndarray:
-    size = len(values[0])
-    a, b, c = (
-        np.full(size, o.word, np.uint32) if isinstance(o, Constant) else values[o]
-        for o in (*step.operands, Constant(0), Constant(0))[:3]
-    )
-    number = step.number
-    match step.name:
+def instruction_of(step: Step) -> tuple[type[WordInstruction], tuple[Any, ...]]:
+    """The machine instruction that a step stands for, and its attributes."""
+    kind, _, name = step.name.rpartition(".")
+    match name:
         case "logic":
-            terms = (
-                (a if case & 4 else ~a) & (b if case & 2 else ~b) & (c if case & 1 else ~c)
-                for case in range(8)
-                if number >> case & 1
-            )
-            return np.bitwise_or.reduce(list(terms))
-        case "shift":
-            return a >> np.uint32(number) if number >= 0 else a << np.uint32(-number)
-        case "arithmetic":
-            return (a.view(np.int32) >> number).view(np.uint32)
+            return nvidia_words.Logic, (step.number,)
+        case "shift" if step.number < 0:
+            return nvidia_words.ShiftLeft, (-step.number,)
+        case "shift" | "arithmetic":
+            return nvidia_words.ShiftRight, (step.number, name == "arithmetic")
         case "funnel":
-            both = b.astype(np.uint64) << np.uint64(32) | a
-            return (both >> np.uint64(number)).astype(np.uint32)
+            return nvidia_words.FunnelShift, (step.number,)
         case "permute":
-            return _permute(a, b, c)
-    kind, _, name = step.name.partition(".")
-    return _halves(name, a, b, c, dtype(kind))
+            return nvidia_words.Permute, ()
+    return _OF_HALVES[name], (dtype(kind),)
 
 
-def _permute(a: np.ndarray, b: np.ndarray, selector: np.ndarray) -> np.ndarray:
-    both = b.astype(np.uint64) << np.uint64(32) | a
-    result = np.zeros_like(a)
-    for place in range(4):
-        digit = selector >> np.uint32(4 * place) & np.uint32(15)
-        byte = (both >> (np.uint64(8) * (digit & np.uint32(7)))).astype(np.uint32) & np.uint32(255)
-        signs = np.where(byte >= 128, np.uint32(255), np.uint32(0))
-        result |= np.where(digit >= 8, signs, byte) << np.uint32(8 * place)
-    return result
-
-
-def _halves(name: str, a: np.ndarray, b: np.ndarray, c: np.ndarray, target: DType) -> np.ndarray:
-    x, y, z = (_values(operand, target) for operand in (a, b, c))
-    # float64 holds the exact result of every use here: fields of few bits, powers of two.
-    with np.errstate(invalid="ignore"):  # infinity times 0
-        exact = x + y if name == "add" else x * y if name == "mul" else x * y + z
-    codes = target.encode(exact, "ieee").astype(np.uint32)
-    return codes[0] | codes[1] << np.uint32(16)
-
-
-def _values(words: np.ndarray, target: DType) -> np.ndarray:
-    return target.decode(np.stack([words & np.uint32(0xFFFF), words >> np.uint32(16)]).astype(
-        np.uint16)).astype(np.float64)  # fmt: skip
+_OF_HALVES = {
+    "add": nvidia_halves.HalfAdd, "mul": nvidia_halves.HalfMultiply,
+    "fma": nvidia_halves.HalfMultiplyAdd,
+}  # fmt: skip
 
 
 def pair_of(target: str, low: float, high: float | None = None) -> Constant:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from vm.compiler import casts, casts_fields
 from vm.compiler.launch_memory import launch_memory
 from vm.compiler.rewrite import is_per_thread
+from vm.compiler.words import EXPANDED
 from vm.errors import InternalError, Origin, VmError, fail
 from vm.isa import (
     asynchronous,
@@ -27,7 +27,7 @@ from vm.isa import (
     lanes,
     memory,
     nvidia,
-    nvidia_packed,
+    nvidia_words,
     randomness,
     registers,
     tables,
@@ -35,7 +35,7 @@ from vm.isa import (
 from vm.isa import synchronization as sync
 from vm.isa.conversion import entry_boundaries
 from vm.isa.dtypes import DType
-from vm.isa.instruction import INSTRUCTIONS, Instruction
+from vm.isa.instruction import INSTRUCTIONS, Attribute, Instruction
 from vm.isa.kernel import Kernel
 from vm.isa.randomness import U64
 from vm.isa.types import GlobalType, Immediate, ScalarType, Tile, Value
@@ -478,26 +478,46 @@ def _pick(e: _Emitter, i: lanes.Pick) -> Iterator[str]:
         yield f"vm_pick<{', '.join(map(str, i.slots))}>({target}, {e.register(i.x)});"
 
 
-@emits(nvidia_packed.Dequantize)
-def _dequantize(e: _Emitter, i: nvidia_packed.Dequantize) -> Iterator[str]:
-    declaration, target = e.target(i)
-    yield from declaration
-    source = i.x.type
-    found = casts.plan(source.dtype, i.dtype, i.slots, source.layout.slots, i.offset)
-    if found is not None:
-        yield f"vm_dequantize<{casts.template_arguments(found)}>({target}, {e.register(i.x)});"
+@emits(lanes.Pad)
+def _pad(e: _Emitter, i: lanes.Pad) -> Iterator[str]:
+    yield from _into_register(e, i, "vm_pad", e.register(i.x))
+
+
+@emits(lanes.Interleave)
+def _interleave(e: _Emitter, i: lanes.Interleave) -> Iterator[str]:
+    yield from _into_register(e, i, "vm_interleave", ", ".join(map(e.register, i.parts)))
+
+
+@emits(nvidia_words.WordInstruction)
+def _words(e: _Emitter, i: nvidia_words.WordInstruction) -> Iterator[str]:
+    """A call on C++ numbers where each thread has one word, else on registers."""
+    arguments = ", ".join(
+        hex(getattr(i, name)) if item.hexadecimal else _argument(getattr(i, name))
+        for name, item in i.fields.items()
+        if isinstance(item, Attribute)
+    )
+    function = f"vm_{i.opcode.removeprefix('nv.')}" + (f"<{arguments}>" if arguments else "")
+    operands = list(i.operands())
+    if is_plain(i.result.type) and i.takes == lanes.WORD:
+        yield e.assign(i, f"{function}({', '.join(_word(o) or e.plain(o) for o in operands)})")
         return
-    slots = ", ".join(map(str, i.slots))
-    yield f"vm_pick_and_cast<{i.offset}, {slots}>({target}, {e.register(i.x)});"
+    words = [_word(o) if i.takes == lanes.WORD else None for o in operands]
+    given = [word or e.register(o) for word, o in zip(words, operands, strict=True)]
+    yield from _into_register(e, i, function, ", ".join(given))
 
 
-@emits(nvidia_packed.Fields)
-def _fields(e: _Emitter, i: nvidia_packed.Fields) -> Iterator[str]:
-    declaration, target = e.target(i)
-    yield from declaration
-    source = i.x.type
-    found = casts_fields.plan(source.dtype, i.slots, i.at, source.layout.slots)
-    yield f"vm_dequantize<{casts.template_arguments(found)}>({target}, {e.register(i.x)});"
+def _word(operand: Any) -> str | None:
+    """A constant word; None for what is none."""
+    return f"0x{operand.value:x}u" if isinstance(operand, Immediate) else None
+
+
+def _argument(attribute: Any) -> str:
+    """An attribute as an argument of a template."""
+    if isinstance(attribute, DType):
+        return tag(attribute)
+    if isinstance(attribute, bool):
+        return "true" if attribute else "false"
+    return f"vm_overflow_{attribute}" if isinstance(attribute, str) else str(attribute)
 
 
 @emits(lanes.SlotConstants)
@@ -923,11 +943,13 @@ def _assert(e: _Emitter, i: debugging.Assert) -> Iterator[str]:
 
 
 def unwritten() -> list[str]:
-    """Opcodes of the machine level that nothing here writes: for the completeness test."""
+    """Opcodes of the machine level that nothing here writes, nor a pass before in other words: for
+    the completeness test."""
     return sorted(
         opcode
         for opcode, kind in INSTRUCTIONS.items()
         if opcode.startswith(("nv.", "amd."))
+        and kind not in EXPANDED
         and not any(base in _EMITTERS for base in kind.__mro__)
     )
 

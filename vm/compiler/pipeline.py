@@ -18,6 +18,7 @@ from vm.compiler.shared_memory import plan_shared, planned_bytes
 from vm.compiler.targets.amd import TARGETS as AMD_TARGETS
 from vm.compiler.targets.nvidia import TARGETS as NVIDIA_TARGETS
 from vm.compiler.targets.target import Target
+from vm.compiler.words import write_words
 from vm.errors import Origin, fail
 from vm.isa import control, syntax
 from vm.isa.dtypes import DType
@@ -31,7 +32,7 @@ from vm.runtime.manifest import Manifest, PointerArgument, ScalarArgument, SizeA
 TARGETS: dict[str, Target] = {**NVIDIA_TARGETS, **AMD_TARGETS}
 
 # The names of the stages, as `vm compile --after` takes them.
-STAGES = ("instantiate", "layouts", "shared", "select")
+STAGES = ("instantiate", "layouts", "shared", "select", "words")
 
 
 def target(name: str) -> Target:
@@ -74,6 +75,7 @@ def stages(kernel: Kernel, target: Target, variant: str = ALIGNED) -> dict[str, 
     found["select"] = select(
         found["shared"], target, planned_bytes(found["shared"]), variant
     ).kernel
+    found["words"] = write_words(found["select"])
     return found
 
 
@@ -82,10 +84,8 @@ def lower(kernel: Kernel, target: Target, variant: str = ALIGNED) -> Lowered:
     _check_warps(kernel, target)
     planned = plan_shared(infer_layouts(kernel), target.shared_bytes, target.banks)
     selected = select(planned, target, planned_bytes(planned), variant)
-
-    return Lowered(
-        selected.kernel, target, variant, selected.shared_bytes, tuple(selected.choices)
-    )
+    kernel = write_words(selected.kernel)
+    return Lowered(kernel, target, variant, selected.shared_bytes, tuple(selected.choices))
 
 
 def compile_source(

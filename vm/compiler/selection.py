@@ -25,7 +25,16 @@ from vm.isa.debugging import Assert, Print
 from vm.isa.elementwise import Elementwise, Less
 from vm.isa.instruction import Instruction, Operand
 from vm.isa.kernel import Kernel
-from vm.isa.lanes import Pick, SlotConstants, Spread, ThreadIndex, Undefined, Uniform
+from vm.isa.lanes import (
+    Interleave,
+    Pad,
+    Pick,
+    SlotConstants,
+    Spread,
+    ThreadIndex,
+    Undefined,
+    Uniform,
+)
 from vm.isa.memory import GlobalView, SharedAllocate
 from vm.isa.randomness import Philox
 from vm.isa.registers import Cast, Fill, View
@@ -47,7 +56,8 @@ SLOTWISE = (Elementwise, Cast, Philox)
 UNCHANGED = (
     View, Fill, control.Control, control.Copy, Synchronize, Barrier, BlockIndex, GridSize,
     GroupIndex, GridLaunchDependents, GridWait, Exit, CommitAsync, WaitAsync, Print, Assert,
-    SharedAllocate, GlobalView, Pick, SlotConstants, Spread, ThreadIndex, Undefined, Uniform,
+    SharedAllocate, GlobalView, Interleave, Pad, Pick, SlotConstants, Spread, ThreadIndex,
+    Undefined, Uniform,
 )  # fmt: skip
 
 

@@ -29,13 +29,15 @@ class Operand:
     semaphore.
 
     `optional` operands may be left out and are None then; a `repeated` one takes the rest of the
-    positional arguments as a tuple.
+    positional arguments as a tuple. Constants of a `hexadecimal` one are printed so.
     """
 
-    def __init__(self, *spaces: str, optional: bool = False, repeated: bool = False):
+    def __init__(self, *spaces: str, optional: bool = False, repeated: bool = False,
+                 hexadecimal: bool = False):  # fmt: skip
         self.spaces = spaces
         self.optional = optional
         self.repeated = repeated
+        self.hexadecimal = hexadecimal
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -47,13 +49,15 @@ class Attribute:
 
     `kind` is one of integer, number, boolean, string, dtype, layout, shape (a sequence of
     integers), extents (one of integers and of expressions over what is known at launch) or table (a
-    sequence of numbers). `choices` limits a string.
+    sequence of numbers). `choices` limits a string. A `hexadecimal` integer is printed so.
     """
 
-    def __init__(self, kind: str, default: Any = _REQUIRED, choices: tuple[str, ...] = ()):
+    def __init__(self, kind: str, default: Any = _REQUIRED, choices: tuple[str, ...] = (),
+                 hexadecimal: bool = False):  # fmt: skip
         self.kind = kind
         self.default = default
         self.choices = choices
+        self.hexadecimal = hexadecimal
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:

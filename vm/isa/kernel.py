@@ -14,7 +14,7 @@ from typing import Any
 from vm.errors import NOWHERE, Origin
 from vm.isa import control, syntax
 from vm.isa.dtypes import DType
-from vm.isa.instruction import Instruction, Operand
+from vm.isa.instruction import Attribute, Instruction, Operand
 from vm.isa.parse import RESERVED
 from vm.isa.printer import format_definition
 from vm.isa.type_expressions import dtype_syntax
@@ -146,19 +146,19 @@ class _Writer:
                 positional += [self.operand(operand) for operand in value]
             elif isinstance(item, Operand):
                 if value is not None and not item.optional:
-                    positional.append(self.operand(value))
+                    positional.append(self.operand(value, base=_base(item)))
                 elif value is not None:
                     keywords.append(syntax.Keyword(name, self.operand(value)))
             elif item.required:
-                positional.append(static_syntax(value))
+                positional.append(static_syntax(value, base=_base(item)))
             elif value != item.default:
                 keywords.append(syntax.Keyword(name, static_syntax(value)))
         return syntax.Call(instruction.opcode, tuple(positional), tuple(keywords))
 
-    def operand(self, operand: Any) -> syntax.Expression:
+    def operand(self, operand: Any, base: int = 10) -> syntax.Expression:
         match operand:
             case Immediate(value):
-                return syntax.Literal(value)
+                return syntax.Literal(value, base=base)
             case Tile(base, offsets, extents):
                 indices = tuple(
                     self.index(offset, extent)
@@ -177,13 +177,18 @@ class _Writer:
         return syntax.Index(self.operand(offset), syntax.Literal(extent))
 
 
-def static_syntax(value: Any) -> syntax.Expression:
+def _base(item: Operand | Attribute) -> int:
+    """How whole numbers of a field are written."""
+    return 16 if item.hexadecimal else 10
+
+
+def static_syntax(value: Any, base: int = 10) -> syntax.Expression:
     """The expression that evaluates to a static value."""
     from vm.errors import Source
     from vm.isa.parse import parse_expression
 
     if isinstance(value, (bool, int, float, str)):
-        return syntax.Literal(value)
+        return syntax.Literal(value, base=base)
     if isinstance(value, DType):
         return dtype_syntax(value)
     if isinstance(value, tuple):

@@ -8,11 +8,12 @@ has its bits in words: per thread its slots packed from bit 0 of word 0 up.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from vm.isa.dtypes import dtype
+from vm.isa.dtypes import DType, dtype
 from vm.isa.instruction import Attribute, Instruction, Operand, describe
 from vm.isa.packing import pack_rows, unpack_rows
 from vm.isa.registers import exact_codes, given_layout
@@ -30,6 +31,17 @@ def per_thread(threads: int, kind: str = "i32") -> RegisterType:
 def file_layout(threads: int, slots: int) -> RegisterLayout:
     """The layout of a file: element t * slots + i is slot i of thread t."""
     return spatial(threads) * local(slots)
+
+
+def like(layout: RegisterLayout, slots: int) -> RegisterLayout:
+    """The layout of a file in the threads of `layout`: threads that hold copies there hold copies
+    here. Where it has no copies that is `file_layout`."""
+    sizes = [size for size, m in zip(layout.spatial_sizes, layout.spatial_modes, strict=True)
+             if m >= 0]  # fmt: skip
+    numbers = iter(range(len(sizes)))
+    spatial_modes = tuple(m if m < 0 else next(numbers) for m in layout.spatial_modes)
+    modes = (*sizes, slots)
+    return RegisterLayout((prod(modes),), modes, spatial_modes, (len(sizes),))
 
 
 def words_of(type_: RegisterType) -> int:
@@ -83,6 +95,11 @@ def _slots_of_words(type_: RegisterType, words: Sequence[int]) -> np.ndarray:
     return (np.asarray(words)[:, None] * count + np.arange(count)).reshape(-1)
 
 
+def undefined(kind: DType, shape: tuple[int, ...]) -> np.ndarray:
+    """What stands where nothing is defined: all bits 1, which is NaN in floats that have one."""
+    return kind.decode(np.full(shape, (1 << kind.bits) - 1, kind.storage))
+
+
 class ThreadIndex(Instruction, opcode="thread_index"):
     """The index of each thread within its group, from 0: i32, one in each thread."""
 
@@ -104,8 +121,7 @@ class Undefined(Instruction, opcode="undefined"):
         return RegisterType(self.dtype, self.shape, given_layout(self, self.shape))
 
     def run(self, machine: Any) -> np.ndarray:
-        code = np.full(self.shape, (1 << self.dtype.bits) - 1, self.dtype.storage)
-        return self.dtype.decode(code)
+        return undefined(self.dtype, self.shape)
 
 
 class Pick(Instruction, opcode="pick"):
@@ -135,6 +151,65 @@ class Pick(Instruction, opcode="pick"):
         held = machine.value(self.x).reshape(-1)[self.x.type.layout.flat()]
         result = np.zeros(self.layout.size, held.dtype)
         result[self.layout.flat().reshape(-1)] = held[:, list(self.slots)].reshape(-1)
+        return result.reshape(self.layout.shape)
+
+
+class Pad(Instruction, opcode="pad"):
+    """The slots of x, and behind them others in which nothing is defined yet. `layout` says what
+    the slots of the result stand for."""
+
+    x = Operand("register")
+    layout = Attribute("layout")
+
+    def check(self) -> Type:
+        source = require_layout(self, "x")
+        require_register_layout(self)
+        if self.layout.slots < source.slots or source.threads != self.layout.threads:
+            raise self.refuse(
+                "E0304", f"{source.slots} slots of {source.threads} threads for {self.layout}",
+                "layout", "this layout", fix="give as many slots as x has, or more",
+            )  # fmt: skip
+        return RegisterType(self.x.type.dtype, self.layout.shape, self.layout)
+
+    def run(self, machine: Any) -> np.ndarray:
+        source = self.x.type.layout
+        result = undefined(self.x.type.dtype, (self.layout.size,))
+        mine = self.layout.flat()[:, : source.slots]
+        result[mine.reshape(-1)] = machine.value(self.x).reshape(-1)[source.flat()].reshape(-1)
+        return result.reshape(self.layout.shape)
+
+
+class Interleave(Instruction, opcode="interleave"):
+    """The slots of several tensors, which the same threads hold alike, by turns: slot n k + i of
+    the result is slot k of operand i of n. `layout` says what the slots of the result stand for."""
+
+    parts = Operand("register", repeated=True)
+    layout = Attribute("layout")
+
+    def check(self) -> Type:
+        require_register_layout(self)
+        if not self.parts:
+            raise self.refuse("E0209", "nothing is put together", None, "no operands",
+                              fix="name one or more tensors")  # fmt: skip
+        first = self.parts[0].type
+        if first.layout is None or any(part.type != first for part in self.parts):
+            raise self.refuse(
+                "E0304", "tensors of different types or layouts are put together", "parts",
+                ", ".join(describe(part) for part in self.parts), fix="give all the same layout",
+            )  # fmt: skip
+        slots = len(self.parts) * first.layout.slots
+        if self.layout.slots != slots or self.layout.threads != first.layout.threads:
+            raise self.refuse(
+                "E0304", f"{slots} slots of {first.layout.threads} threads for {self.layout}",
+                "layout", "this layout", fix="give as many slots as the operands have together",
+            )  # fmt: skip
+        return RegisterType(first.dtype, self.layout.shape, self.layout)
+
+    def run(self, machine: Any) -> np.ndarray:
+        flat = self.parts[0].type.layout.flat()
+        held = np.stack([machine.value(x).reshape(-1)[flat] for x in self.parts], axis=-1)
+        result = np.zeros(self.layout.size, held.dtype)
+        result[self.layout.flat().reshape(-1)] = held.reshape(-1)
         return result.reshape(self.layout.shape)
 
 

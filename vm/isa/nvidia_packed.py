@@ -1,4 +1,8 @@
-"""Machine instructions of NVIDIA GPUs on several packed elements of a word at once."""
+"""Casts of several packed elements of a word at once, as the rules for NVIDIA GPUs write them.
+
+They are machine instructions that no hardware has: the last pass writes them as those on words that
+they are made of (vm/compiler/words.py). Until then they can be changed and merged as a whole.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import numpy as np
 
 from vm.isa.conversion import convert
 from vm.isa.dtypes import dtype
+from vm.isa.elementwise import ARITHMETIC
 from vm.isa.instruction import Attribute, Instruction, Operand
 from vm.isa.lanes import file_layout, require_layout
 from vm.isa.registers import given_layout
@@ -40,6 +45,7 @@ class Dequantize(Instruction, opcode="nv.dequantize"):
         if kind.is_integer:
             largest = max(abs(kind.min - self.offset), abs(kind.max - self.offset))
             exact = largest <= 2 ** (self.dtype.mantissa_bits + 1)
+            exact = exact and (self.offset == 0 or self.dtype.name in ARITHMETIC)
         else:
             exact = self.offset == 0
         if not exact:

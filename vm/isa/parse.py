@@ -135,8 +135,8 @@ class _Build:
             self._source,
         )  # fmt: skip
 
-    def _node(self, kind: type, origin: Origin, *values: object):
-        node = kind(*values, origin=origin)
+    def _node(self, kind: type, origin: Origin, *values: object, **more: object):
+        node = kind(*values, origin=origin, **more)
         depth = self._depth
         below = 0
         for value in values:
@@ -311,7 +311,7 @@ class _Build:
             value = operand.value
             alone = at.text_line()[at.column - 1] != "("
             if alone and not isinstance(value, (bool, str)):
-                return self._node(syntax.Literal, self.origin(span), -value)
+                return self._node(syntax.Literal, self.origin(span), -value, base=operand.base)
         return self._node(syntax.Operation, self.origin(span), str(operator), (operand,))
 
     def prefix_not(self, span, parts):
@@ -386,7 +386,8 @@ class _Build:
                 "E0105", f"a number of {value.bit_length()} bits", self.origin(span),
                 f"the limit is {MAXIMUM_BITS}", "no type here needs that many bits",
             )  # fmt: skip
-        return self._node(syntax.Literal, self.origin(span), value)
+        base = {"0x": 16, "0b": 2}.get(text[:2].lower(), 10)
+        return self._node(syntax.Literal, self.origin(span), value, base=base)
 
     def string(self, span, parts):
         return self._node(syntax.Literal, self.origin(span), unquote(str(parts[0])))

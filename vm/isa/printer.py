@@ -44,12 +44,12 @@ def format_expression(expression: syntax.Expression) -> str:
     return _expression(expression, 0)
 
 
-def format_literal(value: int | float | bool | str) -> str:
-    """A literal that reads back as exactly this value."""
+def format_literal(value: int | float | bool | str, base: int = 10) -> str:
+    """A literal that reads back as exactly this value; a whole number in base 2, 10 or 16."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return str(value)
+        return format(value, {2: "#b", 10: "d", 16: "#x"}[base])
     if isinstance(value, str):
         if "\n" in value and '"""' not in value and not value.endswith('"'):
             return f'"""{value}"""'
@@ -232,8 +232,8 @@ def _index(index: syntax.Index) -> str:
 def _expression(expression: syntax.Expression, outer: int) -> str:
     """The expression, in parentheses where it binds less tightly than `outer`."""
     match expression:
-        case syntax.Literal(value):
-            text = format_literal(value)
+        case syntax.Literal(value, _, base):
+            text = format_literal(value, base)
             number = not isinstance(value, (bool, str))
             return f"({text})" if number and outer > _PREFIX else text
         case syntax.Name(text):

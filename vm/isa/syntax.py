@@ -19,10 +19,11 @@ def _origin() -> Origin:
 
 @dataclass(frozen=True)
 class Literal:
-    """A number, a truth value or a string."""
+    """A number, a truth value or a string. `base` is how a whole number is written: 2, 10 or 16."""
 
     value: int | float | bool | str
     origin: Origin = _origin()
+    base: int = field(default=10, compare=False, repr=False)
 
     def __eq__(self, other: object) -> bool:
         # 1, 1.0 and True are different literals although Python calls them equal; repr also

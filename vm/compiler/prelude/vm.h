@@ -34,4 +34,4 @@
 #include "vm_report.h"
 #include "vm_index.h"
 #include "vm_random.h"
-#include "vm_dequantize.h"
+#include "vm_words.h"

@@ -116,25 +116,45 @@ VM_FUNCTION unsigned vm_small_floats_to_pair(const vm_register<From, N>& source,
   return pair;
 }
 
-#if VM_CUDA && VM_ARCH >= 890
-// Two f32, or the pair of f16 in the first word, to nearest as two f8 that saturate.
+// Two f32, or the pair of f16 in a word, to nearest as two f8 that saturate; and two f8 as f16. The
+// hardware has them from sm_89 on.
 template <class To> VM_FUNCTION unsigned vm_pack_f8(float low, float high) {
+#if VM_CUDA && VM_ARCH >= 890
   unsigned short pair;
   if constexpr (vm_is<To, vm_f8e4m3>)
     asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
   else
     asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
   return pair;
+#else
+  return vm_encode<To, vm_overflow_saturate>(low) | vm_encode<To, vm_overflow_saturate>(high) << 8;
+#endif
 }
 template <class To> VM_FUNCTION unsigned vm_pack_f8(unsigned halves) {
+#if VM_CUDA && VM_ARCH >= 890
   unsigned short pair;
   if constexpr (vm_is<To, vm_f8e4m3>)
     asm("cvt.rn.satfinite.e4m3x2.f16x2 %0, %1;" : "=h"(pair) : "r"(halves));
   else
     asm("cvt.rn.satfinite.e5m2x2.f16x2 %0, %1;" : "=h"(pair) : "r"(halves));
   return pair;
-}
+#else
+  return vm_pack_f8<To>(vm_low<vm_f16>(halves), vm_high<vm_f16>(halves));
 #endif
+}
+template <class From> VM_FUNCTION unsigned vm_unpack_f8(unsigned pair) {
+#if VM_CUDA && VM_ARCH >= 890
+  unsigned halves;
+  if constexpr (vm_is<From, vm_f8e4m3>)
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"((unsigned short)pair));
+  else
+    asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(halves) : "h"((unsigned short)pair));
+  return halves;
+#else
+  return vm_pack<vm_f16, vm_overflow_ieee>(vm_decode<From>(pair & 0xff),
+                                           vm_decode<From>(pair >> 8 & 0xff));
+#endif
+}
 
 // target[k] = source[k] as a value of To, rounded to nearest even; `Mode` says what becomes of values
 // out of range: vm_cast(target, source), vm_cast<vm_overflow_ieee>(target, source).
@@ -165,10 +185,8 @@ VM_FUNCTION void vm_cast(vm_register<To, N>& target, const vm_register<From, N>&
       target.words[k / 2] = vm_byte_permute(source.words[k / 4], 0, k % 4 == 0 ? 0x1404 : 0x3424);
 #if VM_CUDA && VM_ARCH >= 890
   } else if constexpr (vm_is<To, vm_f16> && vm_is<From, vm_f8e4m3>) {
-    VM_UNROLL for (int k = 0; k < N; k += 2) {
-      const unsigned short pair = (unsigned short)(source.words[k / 4] >> (8 * (k % 4)));
-      asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(target.words[k / 2]) : "h"(pair));
-    }
+    VM_UNROLL for (int k = 0; k < N; k += 2)
+      target.words[k / 2] = vm_unpack_f8<From>(source.words[k / 4] >> (8 * (k % 4)));
   } else if constexpr ((vm_is<To, vm_f8e4m3> || vm_is<To, vm_f8e5m2>) && Mode == vm_overflow_saturate &&
                        vm_is_narrow_float<From> && From::bits >= 16) {
     VM_UNROLL for (int k = 0; k < N; k += 2) {

@@ -101,14 +101,46 @@ VM_FUNCTION void vm_view(vm_register<To, M>& target, const vm_register<From, N>&
   VM_UNROLL for (int i = 0; i < target.count; i++) target.words[i] = source.words[i];
 }
 
+// Whether every slot that is picked stays where it is.
+template <int... Slots> constexpr bool vm_in_place() {
+  int place = 0;
+  return ((Slots == place++) && ...);
+}
+
 // Slot k of `target` becomes slot Slots[k] of `source`: broadcasts, transposes, parts of a register.
 template <int... Slots, class T, int N, int M>
 VM_FUNCTION void vm_pick(vm_register<T, M>& target, const vm_register<T, N>& source) {
   static_assert(sizeof...(Slots) == M, "one source slot for each slot of the target");
   static_assert(((Slots >= 0 && Slots < N) && ...), "a source slot that is not there");
-  vm_register<T, M> result = vm_zero<T, M>();  // `target` may be `source`
-  int k = 0;
-  ((vm_set_code(result, k, vm_get_code(source, Slots)), k++), ...);
+  if constexpr (vm_in_place<Slots...>()) {
+    VM_UNROLL for (int i = 0; i < target.count; i++) target.words[i] = source.words[i];
+  } else {
+    vm_register<T, M> result = vm_zero<T, M>();  // `target` may be `source`
+    int k = 0;
+    ((vm_set_code(result, k, vm_get_code(source, Slots)), k++), ...);
+    target = result;
+  }
+}
+
+// The slots of `source`, and behind them others that are not defined.
+template <class T, int N, int M>
+VM_FUNCTION void vm_pad(vm_register<T, M>& target, const vm_register<T, N>& source) {
+  static_assert(M >= N, "a register for all the slots");
+  VM_UNROLL for (int i = 0; i < source.count; i++) target.words[i] = source.words[i];
+}
+
+// The slots of registers by turns: slot n k + i of `target` is slot k of the one of n that is i-th.
+template <class T, int M, int N, class... Others>
+VM_FUNCTION void vm_interleave(vm_register<T, M>& target, const vm_register<T, N>& first,
+                               const Others&... others) {
+  constexpr int count = 1 + sizeof...(Others);
+  static_assert(M == N * count, "as many slots as the operands have together");
+  vm_register<T, M> result = vm_zero<T, M>();
+  VM_UNROLL for (int k = 0; k < N; k++) {
+    int slot = count * k;
+    vm_set_code(result, slot, vm_get_code(first, k));
+    (vm_set_code(result, ++slot, vm_get_code(others, k)), ...);
+  }
   target = result;
 }
 

@@ -1,0 +1,134 @@
+"""The pass that writes casts of packed numbers as the instructions on words that they are made of.
+
+The rules of a target leave such a cast whole, as one `nv.dequantize` or `nv.fields`, which later
+rules change and merge. Here each becomes the steps that `casts` finds for it: each value of the
+steps is a file with a word for each group of the source that is cast alike, so that one machine
+instruction is written for each step however many groups there are.
+"""
+
+from __future__ import annotations
+
+import copy as shallow
+from math import gcd
+from typing import Any
+
+from vm.compiler import casts, casts_fields
+from vm.compiler.casts import Plan
+from vm.compiler.casts_steps import Constant, instruction_of
+from vm.compiler.rewrite import Rewriter
+from vm.isa import control
+from vm.isa.elementwise import Subtract
+from vm.isa.instruction import Instruction
+from vm.isa.kernel import Kernel
+from vm.isa.lanes import WORD, Interleave, Pad, Pick, like
+from vm.isa.nvidia_packed import Dequantize, Fields
+from vm.isa.registers import Cast, View
+from vm.isa.types import Immediate, RegisterType, Value
+from vm.layouts import RegisterLayout
+
+EXPANDED = (Dequantize, Fields)
+
+
+def write_words(kernel: Kernel) -> Kernel:
+    """The kernel with instructions on words in place of casts of packed numbers."""
+    if not any(isinstance(each, EXPANDED) for each in control.walk(kernel.body)):
+        return kernel
+    return _Words(kernel).run()
+
+
+class _Words(Rewriter):
+    """Writes casts anew and leaves everything else, values too, as it is."""
+
+    def rewrite(self, instruction: Instruction) -> None:
+        if isinstance(instruction, EXPANDED):
+            self._expand(instruction)
+            return
+        if any(True for _ in instruction.blocks()):
+            instruction = shallow.copy(instruction)
+            if isinstance(instruction, control.If):
+                instruction.then = self.block(instruction.then)
+                instruction.otherwise = self.block(instruction.otherwise)
+            else:
+                instruction.body = self.block(instruction.body)
+        self.append(instruction)
+
+    def _expand(self, i: Dequantize | Fields) -> None:
+        source, held = i.x.type.dtype, i.x.type.layout
+        if isinstance(i, Fields):
+            found = casts_fields.plan(source, i.slots, i.at, held.slots)
+        else:
+            found = casts.plan(source, i.dtype, i.slots, held.slots, i.offset)
+        if found is None or not _has_copies(held, i.result.type.layout):
+            self._one_by_one(i)
+            return
+        self._numbers(self._steps(found, self._words_of(i.x)), i.result)
+
+    def _one_by_one(self, i: Dequantize) -> None:
+        """The general way: each number by itself."""
+        picked = self.emit(Pick, x=i.x, slots=i.slots, layout=i.layout)
+        if not i.offset:
+            self.emit(Cast, i.result, x=picked, dtype=i.dtype)
+            return
+        floats = self.emit(Cast, x=picked, dtype=i.dtype)
+        self.emit(Subtract, i.result, x=floats, y=Immediate(float(i.offset), i.dtype))
+
+    def _words_of(self, x: Value) -> Value:
+        """The words of x; slots that are added to fill the last are not defined."""
+        layout, bits = x.type.layout, x.type.dtype.bits
+        size = WORD.bits // gcd(bits, WORD.bits)
+        more = -layout.slots % size
+        slots = layout.slots + more
+        if more:
+            x = self.emit(Pad, x=x, layout=like(layout, slots))
+        return self.emit(View, x=x, dtype=WORD, layout=like(layout, slots * bits // WORD.bits))
+
+    def _steps(self, found: Plan, words: Value) -> Value:
+        """The words of the result: the results of the steps, group after group."""
+        steps, layout = found.choice.steps, words.type.layout
+        values: dict[int, Value] = {}
+
+        def value(number: int) -> Value:
+            if number not in values:  # a word of the source
+                slots = tuple(group * steps.words + number for group in found.groups)
+                values[number] = words if slots == tuple(range(layout.slots)) else self.emit(
+                    Pick, x=words, slots=slots, layout=like(layout, len(slots))
+                )  # fmt: skip
+            return values[number]
+
+        for number, step in enumerate(steps.steps, start=steps.words):
+            kind, attributes = instruction_of(step)
+            operands = [
+                Immediate(o.word, WORD) if isinstance(o, Constant) else value(o)
+                for o in step.operands
+            ]
+            values[number] = self.emit(kind, **_fields(kind, operands, attributes))
+        results = [value(number) for number in steps.results]
+        if len(results) == 1:
+            return results[0]
+        joined = like(layout, len(found.groups) * len(results))
+        return self.emit(Interleave, parts=tuple(results), layout=joined)
+
+    def _numbers(self, words: Value, result: Value) -> None:
+        """The result, of words that hold its slots and perhaps one more."""
+        type_: RegisterType = result.type
+        slots = words.type.layout.slots * WORD.bits // type_.dtype.bits
+        if slots == type_.layout.slots:
+            self.emit(View, result, x=words, dtype=type_.dtype, layout=type_.layout)
+            return
+        more = self.emit(View, x=words, dtype=type_.dtype, layout=like(words.type.layout, slots))
+        mine = tuple(range(type_.layout.slots))
+        self.emit(Pick, result, x=more, slots=mine, layout=type_.layout)
+
+
+def _has_copies(held: RegisterLayout, wanted: RegisterLayout) -> bool:
+    """Whether threads that hold copies in `wanted` hold copies in `held`. Where they need not, they
+    may hold the same by what they computed, which views do not know."""
+    if wanted.replication == 1:
+        return True
+    groups = like(wanted, 1).flat()[:, 0].tolist()
+    pairs = set(zip(groups, like(held, 1).flat()[:, 0].tolist(), strict=True))
+    return len(pairs) == len(set(groups))
+
+
+def _fields(kind: type[Instruction], operands: list[Any], attributes: tuple[Any, ...]) -> dict:
+    return dict(zip(kind.fields, (*operands, *attributes), strict=True))
