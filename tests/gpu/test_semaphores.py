@@ -102,7 +102,7 @@ def test_a_ring_goes_on_from_tile_to_tile(torch):
     for blocks, m, n, k in ((132, 512, 4096, 1024), (3, 45, 131, 77), (200, 64, 64, 640)):
         a, w, c = operands(torch, m, n, k, seed=blocks)
         packed = torch.empty((-(-n // 64), -(-k // 64), 8192), device="cuda", dtype=torch.uint8)
-        vm.compile(PERSISTENT["pack"])(w, packed)
+        vm.compile(PERSISTENT["pack_weight"])(w, packed)
         kernel = vm.compile(PERSISTENT["matmul"], BLOCKS=blocks)
         kernel(a, packed, c)
         first = c.clone()

@@ -639,3 +639,35 @@ def test_the_same_tree_from_both_has_places_of_its_own():
         if origin is not None:
             assert origin.file == __file__
             assert origin.line > 0
+
+
+def test_memory_of_a_launch_has_extents_that_follow_from_sizes():
+    b = Builder()
+    BM = b.const(64)
+    M, N = b.sizes("M N")
+
+    @b.program(grid=(b.ceil_div(M, BM), 2), threads=32)
+    def p(A: b.global_(b.f32)[M, N], n: b.i32):
+        tiles = b.ceil_div(M, BM)
+        i, k = b.block_index()
+        w = b.global_alloc(b.f32, [tiles, n + 1, 32])
+        turn = b.semaphore_alloc([tiles, 2])
+        b.semaphore_wait(turn[i, 1], k)
+        b.store(w[i, k, :], b.load(A[i, 0 : +32]))
+        b.semaphore_release(turn[i, 1], 1 - k)
+
+    text = """vm 1
+const BM = 64
+program p(A: global(f32)[M, N], n: i32) grid (ceil_div(M, BM), 2) threads 32 {
+  tiles = ceil_div(M, BM)
+  i, k = block_index()
+  w = global_alloc(f32, [tiles, n + 1, 32])
+  turn = semaphore_alloc([tiles, 2])
+  semaphore_wait(turn[i, 1], k)
+  store(w[i, k, :], load(A[i, 0 +: 32]))
+  semaphore_release(turn[i, 1], 1 - k)
+}
+"""
+    assert b.module() == parse(text)
+    # In the kernel they are what the names stand for.
+    assert "global_alloc(f32, [ceil_div(M, 64), n + 1, 32])" in str(b.module()["p"].instantiate())

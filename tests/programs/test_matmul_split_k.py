@@ -93,7 +93,7 @@ def test_a_wait_that_is_left_out_is_found_in_every_order(program, line):
 def test_a_ring_goes_on_from_tile_to_tile(m, n, k, seed, blocks, stages, order):
     a, w = numbers(m, n, k, seed, whole=True)
     constants = {"BM": 16, "BK": 32, "STAGES": stages}
-    pack = PERSISTENT["pack"].instantiate(**constants)
+    pack = PERSISTENT["pack_weight"].instantiate(**constants)
     packed = run(pack, {"W": w, "P": None}).outputs["P"]
     kernel = PERSISTENT["matmul"].instantiate(BLOCKS=blocks, **constants)
     report = run(

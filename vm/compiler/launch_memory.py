@@ -54,14 +54,26 @@ def launch_memory(kernel: Kernel) -> LaunchMemory:
 
 
 def extent_facts(kernel: Kernel) -> list[syntax.Expression]:
-    """What must hold at launch: extents that are differences of sizes are not negative."""
-    return [
-        syntax.Operation(">=", (extent, syntax.Literal(0)))
+    """What must hold at launch: extents that may be negative, as differences and parameters, are
+    not."""
+    sizes = {size.name for size in kernel.sizes}
+    facts = {
+        syntax.Operation(">=", (extent, syntax.Literal(0))): None
         for instruction in kernel.body
         if isinstance(instruction, (GlobalAllocate, SemaphoreAllocate))
         for extent in instruction.shape
-        if isinstance(extent, syntax.Expression) and not isinstance(extent, syntax.Name)
-    ]
+        if isinstance(extent, syntax.Expression) and _may_be_negative(extent, sizes)
+    }
+    return list(facts)
+
+
+def _may_be_negative(extent: syntax.Expression, sizes: set[str]) -> bool:
+    return any(
+        (isinstance(node, syntax.Operation) and node.operator == "-")
+        or (isinstance(node, syntax.Name) and node.text not in sizes)
+        or (isinstance(node, syntax.Literal) and node.value < 0)
+        for node in syntax.walk(extent)
+    )
 
 
 def _bytes(instruction: GlobalAllocate) -> Any:

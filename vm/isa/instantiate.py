@@ -46,7 +46,7 @@ def instantiate(
     reference = definition.kind == "reference"
     scope = Scope(threads, warp_width, len(definition.grid), None, reference)
     with expressions.within(scope):
-        grid = header.grid()
+        grid = expressions.grid = header.grid()
         where = header.facts()
         body = Statements(expressions).block(definition.body)
         known = dict(expressions.environment.values)

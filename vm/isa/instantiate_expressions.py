@@ -50,8 +50,9 @@ class Expressions:
         )
         self.statements: list[Instruction] = []
         self.scope: Scope | None = None
-        # The scalars that a launch gives: sizes, and parameters.
+        # The scalars that a launch gives, sizes and parameters, and the extents of its grid.
         self.given_at_launch: frozenset[Value] = frozenset()
+        self.grid: tuple[Any, ...] = ()
 
     @contextmanager
     def within(self, scope: Scope) -> Iterator[None]:

@@ -41,8 +41,8 @@ class GlobalAllocate(_LaunchAllocate, opcode="global_alloc"):
     """A tensor in global memory that belongs to the launch, one for all its blocks.
 
     Its contents are undefined until written, and lost when the grid has ended. Extents are whole
-    numbers and expressions over the program's sizes and scalar parameters. It stands in the
-    program's own block of statements.
+    numbers, and integers that follow from sizes, scalar parameters and the grid by arithmetic. It
+    stands in the program's own block of statements.
     """
 
     dtype = Attribute("dtype")
@@ -59,9 +59,9 @@ class GlobalAllocate(_LaunchAllocate, opcode="global_alloc"):
 class SemaphoreAllocate(_LaunchAllocate, opcode="semaphore_alloc"):
     """An array of semaphores that belongs to the launch, one for all its blocks.
 
-    Each is 0 when the grid begins and must be 0 again when it ends. Extents are whole numbers and
-    expressions over the program's sizes and scalar parameters. It stands in the program's own block
-    of statements.
+    Each is 0 when the grid begins and must be 0 again when it ends. Extents are whole numbers, and
+    integers that follow from sizes, scalar parameters and the grid by arithmetic. It stands in the
+    program's own block of statements.
     """
 
     shape = Attribute("extents")
