@@ -177,6 +177,18 @@ def test_formatting_keeps_every_comment_and_settles(random: Random):
     assert format_text(read(once)) == once
 
 
+def test_a_comment_behind_a_chain_of_else_if_stays_behind_it():
+    text = """vm 1
+program f(n: i32) grid (1) threads 32 {
+  if n == 1 { print(n) } else if n == 2 { print(1) } else { print(2) } # c0
+
+}
+"""
+    once = format_text(read(text))
+    assert once.endswith("  } else {\n    print(2)\n  }  # c0\n}\n")
+    assert format_text(read(once)) == once
+
+
 def test_comments_in_odd_places_stay_near_theirs():
     text = """# top
 vm 1  # version

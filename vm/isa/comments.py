@@ -37,7 +37,11 @@ def _take(comments: list[Comment], last_line: int) -> tuple[str, ...]:
     return tuple(taken)
 
 
-def _attach(nodes: tuple, comments: list[Comment], lines: list[str]) -> tuple:
+def _attach(
+    nodes: tuple, comments: list[Comment], lines: list[str], has_braces: bool = True
+) -> tuple:
+    """A block without braces is the `if` of an `else if`: what stands behind it stands behind the
+    whole."""
     result = []
     for position, node in enumerate(nodes):
         first, last = node.origin.line, node.origin.end_line
@@ -48,7 +52,7 @@ def _attach(nodes: tuple, comments: list[Comment], lines: list[str]) -> tuple:
         inner = [comment for comment in comments if comment[0] < last]
         del comments[: len(inner)]
         leading += tuple(comment[2] for comment in inner)
-        trailing = () if shares_line else _take(comments, last)
+        trailing = () if shares_line or not has_braces else _take(comments, last)
         above = lines[leading_start - 2].strip() if leading_start >= 2 else ""
         blank = position > 0 and leading_start >= 2 and not above
         result.append(
@@ -66,7 +70,8 @@ def _attach_blocks(node: object, comments: list[Comment], lines: list[str]) -> o
             # Comments of the header, up to the line of the brace, stay for the node itself.
             header = [c for c in comments if c[0] <= block.origin.line]
             del comments[: len(header)]
-            statements = _attach(block.statements, comments, lines)
+            has_braces = [each.origin for each in block.statements] != [block.origin]
+            statements = _attach(block.statements, comments, lines, has_braces)
             closing = _take(comments, block.origin.end_line - 1)
             comments[:0] = header
             changes[field] = replace(block, statements=statements, closing=closing)
