@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vm.compiler import casts, casts_fields
+from vm.compiler.casts_bits import moved_bits, repeated_part
 from vm.compiler.rewrite import is_per_thread
 from vm.errors import InternalError, Origin, VmError, fail
 from vm.isa import (
@@ -465,16 +466,28 @@ def _pick(e: _Emitter, i: lanes.Pick) -> Iterator[str]:
         yield f"{target} = {e.register(i.x)};"
     elif len(set(i.slots)) == 1 and i.x.type.layout.slots == 1:
         yield f"vm_fill({target}, {e.register(i.x)});"
+    elif i.x.type.dtype.name == "u1" and len(i.slots) % 32 == i.x.type.layout.slots % 32 == 0:
+        yield f"vm_dequantize<{_moved_bits(i)}>({target}, {e.register(i.x)});"
     else:
         yield f"vm_pick<{', '.join(map(str, i.slots))}>({target}, {e.register(i.x)});"
+
+
+def _moved_bits(i: lanes.Pick) -> str:
+    """The steps that move the bits of words, alike in as many parts as can be."""
+    held = i.x.type.layout.slots
+    part = repeated_part(i.slots, 32) if sorted(i.slots) == list(range(held)) else i.slots
+    parts = len(i.slots) // len(part)
+    steps = moved_bits(part, held // parts // 32)
+    choice = casts.Choice(moved_bits.__name__, steps)
+    return casts.template_arguments(casts.Plan(choice, tuple(range(parts))))
 
 
 @emits(nvidia_packed.Dequantize)
 def _dequantize(e: _Emitter, i: nvidia_packed.Dequantize) -> Iterator[str]:
     declaration, target = e.target(i)
     yield from declaration
-    source = i.x.type
-    found = casts.plan(source.dtype, i.dtype, i.slots, source.layout.slots, i.offset)
+    kind = i.source or i.x.type.dtype
+    found = casts.plan(kind, i.dtype, i.slots, nvidia_packed.slots_held(i), i.offset, i.bits)
     if found is not None:
         yield f"vm_dequantize<{casts.template_arguments(found)}>({target}, {e.register(i.x)});"
         return
@@ -486,8 +499,11 @@ def _dequantize(e: _Emitter, i: nvidia_packed.Dequantize) -> Iterator[str]:
 def _fields(e: _Emitter, i: nvidia_packed.Fields) -> Iterator[str]:
     declaration, target = e.target(i)
     yield from declaration
-    source = i.x.type
-    found = casts_fields.plan(source.dtype, i.slots, i.at, source.layout.slots)
+    kind, held = i.source or i.x.type.dtype, nvidia_packed.slots_held(i)
+    if kind.is_integer:
+        found = casts_fields.plan(kind, i.slots, i.at, held)
+    else:
+        found = casts.plan(kind, i.result.type.dtype, i.slots, held, bits=i.bits, scaled=False)
     yield f"vm_dequantize<{casts.template_arguments(found)}>({target}, {e.register(i.x)});"
 
 
