@@ -29,7 +29,7 @@ if not __package__:  # run as a file: make the `benchmarks` package importable
 
 from benchmarks.insert import BLOCK
 from benchmarks.report import markdown_table
-from vm.compiler import casts
+from vm.compiler import casts, pipeline
 from vm.isa.dtypes import dtype, known_names
 from vm.isa.kernel import Kernel
 from vm.isa.packing import pack
@@ -44,9 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "benchmarks" / "results" / "casts.json"
 DOCUMENT = ROOT / "docs" / "casts.md"
 TARGETS = ("sm_80", "sm_90a")
-RUN = 32
-"""Elements whose order is chosen together."""
-ELEMENTS = RUN
+ELEMENTS = 32
 """Elements of a thread in the smaller kernel."""
 COUNTED = (
     *(f"u{bits}" for bits in range(1, 9)), *(f"i{bits}" for bits in range(2, 9)),
@@ -60,35 +58,36 @@ MOVES = ("LDG", "STG", "BRA", "NOP", "EXIT")
 
 @dataclass(frozen=True)
 class Count:
-    """One cast on one target. `order` is "memory" or "free", `distance` that of a pair's slots,
-    `steps` what the generator counts and `machine` what the machine code has, each for one element;
-    `rule` is None for the general path."""
+    """One cast on one target. `order` is "memory" or "free", `arranged` what is in another place
+    than in memory, `steps` what the generator counts and `machine` what the machine code has, each
+    for one element; `rule` is None for the general path."""
 
     source: str
     target: str
     order: str
     architecture: str
-    distance: int
+    arranged: str
     rule: str | None
     steps: float | None
     machine: float
 
 
-def kernel(source: str, target: str, distance: int, elements: int) -> Kernel:
-    """A kernel in which each thread casts `elements` packed ones, pairs `distance` slots apart."""
-    order = f"local(1, {RUN // (2 * distance)})"
-    order += f" * column_local({distance}, 2).reshape(1, {2 * distance})"
+def kernel(source: str, target: str, order: str, elements: int) -> Kernel:
+    """A kernel in which each thread casts `elements` packed ones, in the order of memory or of
+    `bit_order`."""
+    free = f"bit_order(natural, {source}, {target})"
     size = 32 * elements * dtype(source).bits // 8
     return parse(f"""vm 1
 layout natural = spatial(32, 1) * local(1, {elements})
-layout held = natural / local(1, {RUN}) * {order}
-layout bytes = packed(held, {source})
+layout by_bit = natural.concat(local(bits({source})))
+layout held = {free if order == "free" else "by_bit"}
+layout bytes = packed(held, u1)
 program casts(X: global(u8)[{size}], Y: out(global({target}))[32, {elements}])
   grid (1) threads 32
 {{
-  x = view(load(X[0 +: {size}], layout=bytes), {source}, layout=held)
-  y = relayout(cast(x, {target}), layout=natural)
-  store(Y[0 +: 32, 0 +: {elements}], y)
+  held_bits = view(load(X[0 +: {size}], layout=bytes), u1, layout=held)
+  x = view(relayout(held_bits, by_bit), {source}, layout=natural)
+  store(Y[0 +: 32, 0 +: {elements}], cast(x, {target}))
 }}
 """).programs["casts"].instantiate()
 
@@ -102,14 +101,41 @@ class Case:
     order: str
 
     @property
-    def distance(self) -> int:
-        """How many slots the elements of a pair are apart."""
+    def bits(self) -> tuple[int, ...]:
+        """Where the bits of the elements lie; bit b at b in the order of memory."""
+        kind = dtype(self.source)
         if self.order == "memory":
-            return 1
-        return casts.best_distance(dtype(self.source), dtype(self.target), RUN)
+            return tuple(range(casts.block_size(kind) * kind.bits))
+        return casts.best_order(kind, dtype(self.target), ELEMENTS).bits
+
+    @property
+    def slots(self) -> tuple[int, ...] | None:
+        """The slots of the elements, if these are whole."""
+        bits, size = self.bits, dtype(self.source).bits
+        slots = tuple(first // size for first in bits[::size])
+        whole = tuple(slot * size + bit for slot in slots for bit in range(size))
+        return slots if whole == bits else None
+
+    @property
+    def arranged(self) -> str:
+        """What is in another place than in memory: nothing, elements or bits."""
+        slots = self.slots
+        if slots is None:
+            return "bits"
+        return "memory" if slots == tuple(range(len(slots))) else f"{slots[1]} apart"
+
+    def plan(self) -> casts.Plan | None:
+        """How the elements of a thread are cast."""
+        given, to = dtype(self.source), dtype(self.target)
+        if self.slots is None:
+            return casts.plan(given, to, tuple(range(ELEMENTS)), ELEMENTS, bits=self.bits)
+        slots = tuple(
+            block + slot for block in range(0, ELEMENTS, len(self.slots)) for slot in self.slots
+        )
+        return casts.plan(given, to, slots, ELEMENTS)
 
     def kernel(self, elements: int = ELEMENTS) -> Kernel:
-        return kernel(self.source, self.target, self.distance, elements)
+        return kernel(self.source, self.target, self.order, elements)
 
 
 def machine_instructions(made: Sequence[Kernel], architecture: str) -> list[int]:
@@ -129,17 +155,23 @@ def machine_instructions(made: Sequence[Kernel], architecture: str) -> list[int]
     ]
 
 
+def rule_taken(case: Case, architecture: str) -> str | None:
+    """The rule of the target that takes a cast for which there are no steps."""
+    chosen = pipeline.lower(case.kernel(), pipeline.target(architecture)).choices
+    return next((each.rule for each in chosen if each.opcode == "cast"), None)
+
+
 def counts(cases: Sequence[Case]) -> list[Count]:
     found = []
     for architecture in TARGETS:
         made = [case.kernel(n) for case in cases for n in (ELEMENTS, 2 * ELEMENTS)]
         totals = machine_instructions(made, architecture)
         for case, few, many in zip(cases, totals[::2], totals[1::2], strict=True):
-            given, to = dtype(case.source), dtype(case.target)
-            plan = casts.plan(given, to, casts.ordered(RUN, case.distance), RUN)
+            plan = case.plan()
+            rule = plan.choice.rule if plan else rule_taken(case, architecture)
             found.append(Count(
-                case.source, case.target, case.order, architecture, case.distance,
-                plan.choice.rule if plan else None, plan.cost / RUN if plan else None,
+                case.source, case.target, case.order, architecture, case.arranged,
+                rule, plan.cost / ELEMENTS if plan else None,
                 round((many - few) / ELEMENTS, 3),
             ))  # fmt: skip
     return found
@@ -148,7 +180,7 @@ def counts(cases: Sequence[Case]) -> list[Count]:
 def cases(sources: Sequence[str]) -> list[Case]:
     """Both orders of every source and target; where the best order is that of memory, it alone."""
     both = (Case(s, t, o) for s, t, o in product(sources, casts.TARGETS, ("memory", "free")))
-    return [case for case in both if case.order == "memory" or case.distance > 1]
+    return [case for case in both if case.order == "memory" or case.arranged != "memory"]
 
 
 def all_sources() -> list[str]:
@@ -165,12 +197,12 @@ def table(found: Sequence[Count]) -> str:
         order = "free" if (source, target, "free", TARGETS[0]) in by_case else "memory"
         best = by_case[source, target, order, TARGETS[0]]
         cells = [source, target, (best.rule or "general path").replace("_", " "),
-                 str(best.distance)]  # fmt: skip
+                 best.arranged]  # fmt: skip
         for column in (order, "memory"):
             for architecture in TARGETS:
                 cells.append(f"{by_case[source, target, column, architecture].machine:.2f}")
         rows.append(cells)
-    head = ["from", "to", "rule", "distance"]
+    head = ["from", "to", "rule", "order"]
     head += [f"{order}, {name}" for order in ("free", "memory") for name in TARGETS]
     return markdown_table(head, rows)
 

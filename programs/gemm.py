@@ -161,14 +161,20 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     # Codes are multiplied as they are where what is taken from all of a row leaves the product.
     as_fields = multiplies_fields(form, schedule)
     outside = as_fields and bool(form.offset or form.zero_point)
-    if form.entries:
+    # Floats are held as bits, each where it is least moved.
+    as_bits = dtype(form.weight).kind == "float" and form.weight != form.activation
+    if form.entries or as_bits:
         order = dots.a
     elif as_fields:
         order = b.product_order(dots.a, WEIGHT)
     else:
         order = dots.a / b.local(1, run) * b.cast_order(WEIGHT, ACTIVATION, run)
     codes = b.layout(order)
-    bytes = b.layout(b.packed(codes, WEIGHT))
+    if as_bits:
+        by_bit = b.layout(codes.concat(b.local(b.bits(WEIGHT))), name="by_bit")
+        order = b.bit_order(codes, WEIGHT, ACTIVATION, product=True)
+        held_bits = b.layout(order, name="held_bits")
+    bytes = b.layout(b.packed(held_bits, b.u1) if as_bits else b.packed(codes, WEIGHT))
     # Rows j * 8 + r, j in order, are those of the lanes r * 4 to r * 4 + 3.
     by_row = b.layout(b.spatial(8, 1).replicated(4).local(1, ROWS // 8))
     # A thread adds up all parts of its sums, where threads share them evenly.
@@ -223,6 +229,8 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
         for part in b.range(parts, unroll="full"):
             k = (step * parts + part) * BK
             w = b.load(W[n * ROWS : +ROWS, k : +BK], layout=codes)
+            if as_bits:
+                w = b.relayout(b.view(w, b.u1, layout=by_bit), held_bits)
             at = (j * parts + part) * TILE
             b.store(P[n, stage, at : +TILE], b.view(w, u8, layout=bytes))
 
@@ -383,7 +391,10 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
 
             def product(x, slot, tile, zero, *before):
                 """The product of a tile, added to what was before."""
-                q = b.view(stored(tile, slot, times(tile, TILE), TILE, bytes), WEIGHT, layout=codes)
+                held = stored(tile, slot, times(tile, TILE), TILE, bytes)
+                if as_bits:
+                    held = b.relayout(b.view(held, b.u1, layout=held_bits), by_bit)
+                q = b.view(held, WEIGHT, layout=codes)
                 return b.dot(values(q, zero), b.transpose(x), *before)
 
             def of_step(key, slot, at, count, kind, j):

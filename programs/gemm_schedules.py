@@ -28,7 +28,7 @@ from programs.gemm import (
     stage_bytes,
 )
 from programs.quantized_matmul import Form, add_form_arguments, given_form
-from vm.compiler.casts import best_distance, ordered, plan
+from vm.compiler.casts import best_distance, best_order, ordered, plan
 from vm.compiler.casts_fields import arrange, period
 from vm.compiler.casts_fields import plan as fields_plan
 from vm.errors import VmError
@@ -240,6 +240,10 @@ def _cast_cost(form: Form, as_fields: bool) -> float:
         slots = tuple(slot for low in range(apart) for slot in (low, low + apart))
         found = arrange(source, slots, tuple(range(apart)), 2 * apart)
         return fields_plan(source, found.slots, found.places, 2 * apart).cost / (2 * apart)
+    if source.kind == "float":
+        # Floats are held as bits, and leave their scale to a product of f16.
+        steps = best_order(source, target, 32, scaled=form.activation != "f16").steps
+        return SLOW_CAST if steps == math.inf else steps
     run = 32
     slots = ordered(run, best_distance(source, target, run))
     found = plan(source, target, slots, run, form.offset)

@@ -254,6 +254,53 @@ def test_fields_as_the_second_operand():
         assert (np.asarray(executor(kernel, arguments).outputs["Y"].storage) == x @ codes).all()
 
 
+FLOATS = """vm 1
+const SOURCE = {source}
+layout dots = dot_layout(64, 8, 64, f16, 1, k_run=4)
+layout by_bit = dots.a.concat(local(bits(SOURCE)))
+layout held = bit_order(dots.a, SOURCE, f16, product=true)
+program multiply(Q: global(SOURCE)[64, 64], X: global(f16)[64, 8], S: global(f16)[64, 1],
+  C: global(f32)[64, 8], Y0: out(global(f32))[64, 8], Y1: out(global(f32))[64, 8],
+  Y2: out(global(f32))[64, 8], Y3: out(global(f32))[64, 8]) grid (1) threads 32
+{{
+  x = load(X, layout=dots.b)
+  plain = cast(load(Q, layout=dots.a), f16)
+  bits_of_q = relayout(view(load(Q, layout=dots.a), u1, layout=by_bit), held)
+  q = cast(view(relayout(bits_of_q, by_bit), SOURCE, layout=dots.a), f16)
+  store(Y0, dot(plain, x))
+  store(Y1, dot(q, x))
+  store(Y2, dot(q * fill(1.0, f16, [64, 64], layout=dots.a), x))
+  store(Y3, fma(dot(q, x), cast(load(S), f32), load(C)))
+}}
+"""
+
+
+@pytest.mark.parametrize("source", ["f6e3m2", "f8e4m3"])
+def test_floats_are_multiplied_as_they_lie(source):
+    """In the order of memory and in that of bits: rounded where the numbers' own sums are,
+    subnormal codes, infinite activations and NaN of both included. Exact sums are the
+    definition's."""
+    kernel = parse(FLOATS.format(source=source))["multiply"].instantiate()
+    lowered = selected(kernel)
+    made = [i for i in walk(lowered.body) if isinstance(i, Fields)]
+    # f8e4m3 stays in the order of memory.
+    assert {i.source is None for i in made} == {source == "f8e4m3", True}
+    assert has(lowered, Dequantize)  # the product of Y2 is of what is not a cast alone
+    exact = inputs(exact=True)
+    wanted = run(kernel, reference.run, *exact)
+    for each, executor in ((lowered, reference.run), (kernel, run_on_emulator)):
+        for one, other in zip(run(each, executor, *exact), wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
+    x, s, c = inputs(exact=False)
+    x[3, 2], x[5, 3], x[7, 4], x[9, 5], x[11, 5] = 2.0**-24, np.inf, np.nan, 65504, -65504
+    found = run(kernel, run_on_emulator, x, s, c)
+    nan = np.isnan(found[2])
+    assert nan.any() and not nan.all()
+    for one in found[:2]:
+        assert (np.isnan(one) == nan).all()
+        assert (one.view(np.uint32)[~nan] == found[2].view(np.uint32)[~nan]).all()
+
+
 @pytest.mark.parametrize(
     ("source", "order"),
     [("i4", PLAIN), ("u4", PLAIN), ("u4", "dots.a / local(1, 16) * cast_order(SOURCE, f16, 16)")],

@@ -66,6 +66,7 @@ def test_every_schedule(name, form):
     [
         ("u3", "16 columns", "sm_90a"),
         ("nvfp4", "bulk, spans", "sm_90a"),
+        ("f6e3m2", "threads", "sm_80"),
         ("u4 zero 64", "one stage, 12 warps", "sm_90a"),
         ("u4 column", "threads", "sm_80"),
         ("u4 zero 64", "registers", "sm_80"),

@@ -135,6 +135,17 @@ program fields_of(A: global(u4)[64], C: out(global(f16))[64]) grid (1) threads 3
   store(C, nv.fields(x, [1, 0], [MASK]))
 }
 
+program dequantized_bits(A: global(u1)[256], C: out(global(f16))[64]) grid (1) threads 32 {
+  x = load(A, layout=spatial(32).local(8))
+  store(C, nv.dequantize(x, f16, [1, 0], spatial(32).local(2), source=f4e2m1,
+                         bits=[7, 6, 5, 4, 3, 2, 1, 0]))
+}
+
+program fields_of_bits(A: global(u1)[256], C: out(global(f16))[64]) grid (1) threads 32 {
+  x = load(A, layout=spatial(32).local(8))
+  store(C, nv.fields(x, [1, 0], source=f4e2m1, bits=[7, 6, 5, 4, 3, 2, 1, 0]))
+}
+
 program warps_meet(C: out(global(i32))[32]) grid (1) threads 32 {
   t = thread_index()
   nv.sync_warp()
@@ -216,6 +227,12 @@ def nvidia_tests() -> list[tuple[str, tuple[str, ...], list[str]]]:
     words = list(range(64))
     codes = [k * 11 % 16 for k in range(64)]
     less = [codes[k ^ 1] - 8 for k in range(64)]
+    # f4e2m1 by sign, exponent and mantissa, without -0; the bits of two in reverse order.
+    small = [code if code != 8 else 9 for code in codes]
+    floats = [(-1) ** (code >> 3) * (0, 0.5, 1, 1.5, 2, 3, 4, 6)[code & 7] for code in small]
+    bits = [
+        (small[k] | small[k + 1] << 4) >> 7 - slot & 1 for k in range(0, 64, 2) for slot in range(8)
+    ]
     return [
         ("words copied aside", ("copy_async",), [
             f"x = tensor(u32, {listed(words)})",
@@ -224,11 +241,16 @@ def nvidia_tests() -> list[tuple[str, tuple[str, ...], list[str]]]:
         ]),
         ("codes become numbers", ("dequantize",), [
             f"assert_return(dequantized(tensor(u4, {listed(codes)})), tensor(f16, {listed(less)}))",
+            f"assert_return(dequantized_bits(tensor(u1, {listed(bits)})), tensor(f16, "
+            f"{listed(floats[k ^ 1] for k in range(64))}))",
         ]),
         ("fields of halves", ("fields",), [
             f"assert_return(fields_of(tensor(u4, {listed(codes)}), MASK={place}), tensor(f16, "
             f"{listed((codes[k ^ 1] * 2.0 ** (place - 24)).hex() for k in range(64))}))"
             for place in (0, 3, 6)
+        ] + [
+            f"assert_return(fields_of_bits(tensor(u1, {listed(bits)})), tensor(f16, "
+            f"{listed((floats[k ^ 1] * 2.0**-14).hex() for k in range(64))}))"
         ]),
         ("the lanes of a warp meet", ("sync_warp",), [
             f"assert_return(warps_meet(), tensor(i32, {listed(words[:32])}))",

@@ -1,8 +1,9 @@
-"""Fast casts: for a source, a target and an order of elements the shortest steps that some rule
-finds, and the order that costs least.
+"""Fast casts: for a source, a target and an order of elements, or of their bits, the shortest steps
+that some rule finds, and the orders that cost least.
 
 `plan` divides the slots of a register into groups that are cast alike; `best_distance` is the
-order in which a packing should put elements, which `cast_order` gives to programs as a layout.
+order in which a packing should put elements, `best_order` that of their bits: `cast_order` and
+`bit_order` give them to programs as layouts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 
+from vm.compiler.casts_bit_order import bit_positions
+from vm.compiler.casts_bits import BIT_RULES, moves_bits, places
 from vm.compiler.casts_rules import RULES, Problem, Unsuited, apply
 from vm.compiler.casts_steps import Steps
 from vm.isa.dtypes import DType, DTypeError
@@ -40,14 +43,16 @@ class Plan:
 
 
 @lru_cache(maxsize=512)
-def choose(source: DType, target: DType, slots: tuple[int, ...], words: int, offset: int = 0
-           ) -> Choice | None:  # fmt: skip
+def choose(
+    source: DType, target: DType, slots: tuple[int, ...], words: int, offset: int = 0,
+    bits: tuple[int, ...] = (), scaled: bool = True,
+) -> Choice | None:  # fmt: skip
     """The shortest steps for elements `slots` of `words` words, None where no rule is suited."""
     padded = slots if len(slots) % 2 == 0 else (*slots, slots[-1])
     pairs = tuple(zip(padded[::2], padded[1::2], strict=True))
-    problem = Problem(source, target, words, pairs, offset)
+    problem = Problem(source, target, words, pairs, offset, bits, scaled)
     best: Choice | None = None
-    for rule in RULES:
+    for rule in BIT_RULES if bits else RULES:
         try:
             steps = apply(rule, problem)
         except Unsuited:
@@ -57,23 +62,37 @@ def choose(source: DType, target: DType, slots: tuple[int, ...], words: int, off
     return best
 
 
+def block_size(source: DType) -> int:
+    """How many elements fill words and no part of one."""
+    return 32 // gcd(source.bits, 32)
+
+
 @lru_cache(maxsize=512)
-def plan(source: DType, target: DType, slots: tuple[int, ...], held: int, offset: int = 0
-         ) -> Plan | None:  # fmt: skip
+def plan(
+    source: DType, target: DType, slots: tuple[int, ...], held: int, offset: int = 0,
+    bits: tuple[int, ...] = (), scaled: bool = True,
+) -> Plan | None:  # fmt: skip
     """How slot k of the target becomes slot `slots[k]` of the `held` slots of the source; None
-    where no rule is suited."""
+    where no rule is suited.
+
+    Bit b of the source lies at `bits[b]`, and those that follow in the same way: `bits` is as long
+    as whole elements in whole words, or as all that is held, or empty where each bit b lies at b.
+    Floats that are not `scaled` come out times 2**(bias of source - bias of target).
+    """
     if target.name not in TARGETS or source.bits > 8:
         return None
-    size = 32 // gcd(source.bits, 32)
+    size = len(bits) // source.bits or block_size(source)
     while size < held:
         whole = held % size == 0 and len(slots) % size == 0
         groups = repeated_groups(slots, size) if whole else None
         if groups is not None:
             first = tuple(slot % size for slot in slots[:size])
-            choice = choose(source, target, first, size * source.bits // 32, offset)
+            words = size * source.bits // 32
+            choice = choose(source, target, first, words, offset, bits, scaled)
             return None if choice is None else Plan(choice, groups)
         size *= 2
-    choice = choose(source, target, slots, -(-held * source.bits // 32), offset)
+    words = -(-held * source.bits // 32)
+    choice = choose(source, target, slots, words, offset, bits, scaled)
     return None if choice is None else Plan(choice, (0,))
 
 
@@ -124,5 +143,44 @@ def best_distance(source: DType, target: DType, run: int) -> int:
 @lru_cache(maxsize=512)
 def is_fast(source: DType, target: DType) -> bool:
     """Whether some rule casts `source` to `target`, in the order of memory."""
-    size = 32 // gcd(source.bits, 32)
+    size = block_size(source)
     return plan(source, target, tuple(range(size)), size) is not None
+
+
+LONGEST_RUN = 32
+
+
+@dataclass(frozen=True)
+class Order:
+    """Where each bit lies of some elements in a row, bit b at b where nothing is moved, and the
+    steps that cast one element of them, infinitely many where no rule is suited."""
+
+    bits: tuple[int, ...]
+    steps: float
+
+
+@lru_cache(maxsize=256)
+def best_order(source: DType, target: DType, held: int, scaled: bool = True) -> Order:
+    """The order of a part of `held` elements that are cast in the fewest steps: packed one after
+    the other if no order of elements or of bits is better. Floats need not be `scaled` where a
+    product takes them."""
+    size, run = block_size(source), gcd(held, LONGEST_RUN)
+
+    def steps(slots: tuple[int, ...], bits: tuple[int, ...] = ()) -> float:
+        found = plan(source, target, slots, len(slots), bits=bits, scaled=scaled)
+        return float("inf") if found is None else found.cost / len(slots)
+
+    memory = tuple(range(held if run % size or run < 2 else size))
+    best = Order(tuple(range(len(memory) * source.bits)), steps(memory))
+    if len(memory) != size or run < 2:
+        return best
+    apart = ordered(run, best_distance(source, target, run))
+    if steps(apart) < best.steps:
+        bits = tuple(slot * source.bits + bit for slot in apart for bit in range(source.bits))
+        best = Order(bits, steps(apart))
+    # Numbers with a NaN are cast by an instruction where the target has one, in memory order.
+    if target.name in TARGETS and moves_bits(source, target) and not source.has_nan:
+        bits = bit_positions(places(source, target), size * source.bits // 32)
+        if steps(memory, bits) < best.steps:
+            best = Order(bits, steps(memory, bits))
+    return best

@@ -254,7 +254,7 @@ def order(operand: RegisterLayout, source: DType, axis: int) -> RegisterLayout:
 
     The layout itself for dtypes that are no fields and for operands in which no pairs fill words.
     """
-    if axis >= operand.rank or not is_field(source):
+    if axis >= operand.rank or not is_field(source) or operand.slot_order:
         return operand
     digits = [(m, operand.modes[m], 1) for m in operand.local_modes]
     along = [digit for digit in digits if operand.mode_axes[digit[0]] == axis]

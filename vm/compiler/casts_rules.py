@@ -31,13 +31,24 @@ from vm.isa.dtypes import DType
 
 @dataclass(frozen=True)
 class Problem:
-    """Pairs of elements of `source` in `words` words, as `target`, less `offset`."""
+    """Pairs of elements of `source` in `words` words, as `target`, less `offset`.
+
+    `bits` are the places of the bits of elements where these are not packed one after the other.
+    Floats that are not `scaled` come out times 2**(bias of source - bias of target).
+    """
 
     source: DType
     target: DType
     words: int
     pairs: tuple[Pair, ...]
     offset: int = 0
+    bits: tuple[int, ...] = ()
+    scaled: bool = True
+
+    def position(self, element: int, bit: int) -> int:
+        """Where a bit of an element lies; `bits` repeats for the elements that follow."""
+        block, at = divmod(element * self.source.bits + bit, len(self.bits))
+        return block * len(self.bits) + self.bits[at]
 
     @property
     def bias(self) -> int:
@@ -73,7 +84,7 @@ def twice(half: int) -> Constant:
     return Constant(half * 0x10001)
 
 
-def _magic(target: DType, place: int) -> tuple[int, int]:
+def exponent_of_ones(target: DType, place: int) -> tuple[int, int]:
     """(bits, number): a code of the target whose mantissa bit `place` has the value 1."""
     exponent = target.mantissa_bits - place
     return (exponent + target.bias) << target.mantissa_bits, 1 << exponent
@@ -93,11 +104,12 @@ def fields_under_an_exponent(p: Problem, w: Writer) -> list[int]:
     made: dict[Pair, int] = {}
 
     def finish(pair: Pair, word: int, low: int, high: int) -> None:
-        numbers = [-(_magic(p.target, place)[1] + flip + p.offset) for place in (low, high)]
+        ones = [exponent_of_ones(p.target, place)[1] for place in (low, high)]
+        numbers = [-(one + flip + p.offset) for one in ones]
         made[pair] = w(f"{p.target.name}.add", word, pair_of(p.target.name, *numbers))
 
     for pair, (view, low, high) in found.items():
-        magic = _magic(p.target, low)[0] | _magic(p.target, high)[0] << 16
+        magic = exponent_of_ones(p.target, low)[0] | exponent_of_ones(p.target, high)[0] << 16
         mask = field << low | field << high + 16
         inverted = flip << low | flip << high + 16
         table = AND_XOR if inverted else AND_OR
@@ -107,7 +119,7 @@ def fields_under_an_exponent(p: Problem, w: Writer) -> list[int]:
         # Two views, merged, with the fields lowest in both halves.
         low, high = Window(bits * pair[0]).write(w), Window(bits * pair[1] - 16).write(w)
         both = w("logic", high, low, Constant(0xFFFF0000), number=SELECT)
-        magic = _magic(p.target, 0)[0] ^ flip
+        magic = exponent_of_ones(p.target, 0)[0] ^ flip
         word = w("logic", both, twice(field), twice(magic), number=AND_XOR)
         finish(pair, word, 0, 0)
     return [made[pair] for pair in p.pairs]
@@ -239,10 +251,7 @@ def signs_copied_by_a_shift(p: Problem, w: Writer) -> list[int]:
     """Sign, exponent and mantissa at their places in the target are the number times a power of
     two, subnormals included. Fields lie highest in bytes 3 and 1, byte 2 is all sign of byte 1: so
     an arithmetic shift moves exponents and mantissas into place, and leaves signs on top of both
-    halves. Needs floats without infinities, with fewer exponent bits than the target.
-
-    Of f8e4m3 the code after the largest number, 448, is NaN, and comes out as 480: a product that
-    is infinite for it alone, times 0, is NaN for it and 0 for all others, and is added."""
+    halves. Needs floats without infinities, with fewer exponent bits than the target."""
     source, target = p.source, p.target
     require(source.kind == "float" and source.bits <= 8, "not small floats")
     require(not source.has_infinity, "infinities")
@@ -252,7 +261,6 @@ def signs_copied_by_a_shift(p: Problem, w: Writer) -> list[int]:
     require(source.mantissa_bits <= target.mantissa_bits, "more mantissa bits than the target")
     tops = cover_tops(sorted({e for pair in p.pairs for e in pair}), source.bits, p.words)
     magnitude = (1 << source.bits - 1) - 1 << target.mantissa_bits - source.mantissa_bits
-    scale = pair_of(target.name, 2.0 ** (target.bias - source.bias))
     made = []
     for pair in p.pairs:
         (low_view, low), (high_view, high) = (tops[element] for element in pair)
@@ -260,14 +268,24 @@ def signs_copied_by_a_shift(p: Problem, w: Writer) -> list[int]:
         both = w("permute", low_view.write(w), high_view.write(w), selector)
         moved = w("arithmetic", both, number=down)
         placed = w("logic", moved, twice(0x8000 | magnitude), Constant(0), number=AND)
-        number = w(f"{target.name}.mul", placed, scale)
-        if source.has_nan:
-            # 448 c is finite in the target and 480 c is not.
-            beyond = pair_of(target.name, 35 / 32 * 2.0 ** (target.bias - 8))
-            infinite = w(f"{target.name}.mul", number, beyond)
-            number = w(f"{target.name}.fma", infinite, Constant(0), number)
-        made.append(number)
+        made.append(as_scaled(p, w, placed))
     return made
+
+
+def as_scaled(p: Problem, w: Writer, placed: int) -> int:
+    """A pair of floats from sign, exponent and mantissa at their places in the target.
+
+    Of f8e4m3 the code after the largest number, 448, is NaN, and lies there as 480: a product that
+    is infinite for it alone, times 0, is NaN for it and 0 for all others, and is added."""
+    name, power = p.target.name, p.target.bias - p.source.bias
+    number = w(f"{name}.mul", placed, pair_of(name, 2.0**power)) if p.scaled else placed
+    if not p.source.has_nan:
+        return number
+    # 448 c is finite in the target and 480 c is not.
+    beyond = 35 / 32 * 2.0 ** (p.target.bias - 8 + (0 if p.scaled else power))
+    require(beyond <= p.target.max, "a factor beyond the target")
+    infinite = w(f"{name}.mul", number, pair_of(name, beyond))
+    return w(f"{name}.fma", infinite, Constant(0), number)
 
 
 @rule
@@ -279,7 +297,11 @@ def bytes_from_tables(p: Problem, w: Writer) -> list[int]:
     require(source.kind in ("float", "codebook") and bits in (1, 2, 4), "not of 1, 2 or 4 bits")
     require(p.offset == 0, "an offset")
     values = source.decode(np.arange(1 << bits, dtype=source.storage))
-    codes = p.target.encode(convert(values, source, p.target)).astype(int).tolist()
+    wanted = convert(values, source, p.target)
+    if not p.scaled:
+        require(source.kind == "float", "no float")
+        wanted = np.ldexp(wanted, source.bias - p.target.bias)
+    codes = p.target.encode(wanted).astype(int).tolist()
     tables = _Tables(w, bits, codes)
     made = []
     for pair in p.pairs:

@@ -46,7 +46,7 @@ def dot_cost(c: RegisterLayout, depth: int) -> int:
 @lru_cache(maxsize=512)
 def run_length(layout: RegisterLayout) -> int:
     """How many neighbours along the last axis a thread holds in consecutive slots."""
-    if not layout.local_modes:
+    if not layout.local_modes or layout.slot_order:
         return 1
     mode = layout.local_modes[-1]
     last = layout.mode_axes[mode] == layout.rank - 1 and layout.mode_strides[mode] == 1

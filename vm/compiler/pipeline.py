@@ -75,7 +75,7 @@ def stages(kernel: Kernel, target: Target, variant: str = ALIGNED) -> dict[str, 
     found["select"] = select(
         found["shared"], target, planned_bytes(found["shared"]), variant
     ).kernel
-    found["words"] = write_words(found["select"])
+    found["words"] = write_words(found["select"], target)
     return found
 
 
@@ -84,7 +84,7 @@ def lower(kernel: Kernel, target: Target, variant: str = ALIGNED) -> Lowered:
     _check_warps(kernel, target)
     planned = plan_shared(infer_layouts(kernel), target.shared_bytes, target.banks)
     selected = select(planned, target, planned_bytes(planned), variant)
-    kernel = write_words(selected.kernel)
+    kernel = write_words(selected.kernel, target)
     return Lowered(kernel, target, variant, selected.shared_bytes, tuple(selected.choices))
 
 

@@ -272,11 +272,12 @@ def slots_of(source: RegisterLayout, index: np.ndarray) -> tuple[int, ...] | Non
     wanted = np.ravel_multi_index(tuple(np.moveaxis(index, -1, 0)), shape) if shape else np.zeros(
         index.shape[:-1], np.int64
     )  # fmt: skip
-    held = source.flat()
-    matches = (held[:, None, :] == wanted[:, :, None]).all(axis=0)
-    if not matches.any(axis=1).all():
+    # All threads that hold an element hold it in the same slot.
+    slots = source.owner()[wanted] % source.slots
+    held = source.flat()[np.arange(len(wanted))[:, None], slots]
+    if (held != wanted).any() or (slots != slots[0]).any():
         return None
-    return tuple(int(slot) for slot in matches.argmax(axis=1))
+    return tuple(map(int, slots[0]))
 
 
 def select(kernel: Kernel, target: Target, shared_bytes: int, variant: str = ALIGNED) -> Selected:

@@ -1,4 +1,5 @@
-"""The pass that writes casts of packed numbers as the instructions on words that they are made of.
+"""The pass that writes casts of packed numbers, and bits that change places, as the instructions on
+words that they are made of.
 
 The rules of a target leave such a cast whole, as one `nv.dequantize` or `nv.fields`, which later
 rules change and merge. Here each becomes the steps that `casts` finds for it: each value of the
@@ -10,10 +11,11 @@ from __future__ import annotations
 
 import copy as shallow
 from math import gcd
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vm.compiler import casts, casts_fields
-from vm.compiler.casts import Plan
+from vm.compiler.casts import Choice, Plan
+from vm.compiler.casts_bits import moved_bits, repeated_part
 from vm.compiler.casts_steps import Constant, instruction_of
 from vm.compiler.rewrite import Rewriter
 from vm.isa import control
@@ -21,26 +23,41 @@ from vm.isa.elementwise import Subtract
 from vm.isa.instruction import Instruction
 from vm.isa.kernel import Kernel
 from vm.isa.lanes import WORD, Interleave, Pad, Pick, like
-from vm.isa.nvidia_packed import Dequantize, Fields
+from vm.isa.nvidia_packed import F16, Dequantize, Fields, slots_held
 from vm.isa.registers import Cast, View
 from vm.isa.types import Immediate, RegisterType, Value
 from vm.layouts import RegisterLayout
 
+if TYPE_CHECKING:
+    from vm.compiler.targets.target import Target
+
 EXPANDED = (Dequantize, Fields)
 
 
-def write_words(kernel: Kernel) -> Kernel:
-    """The kernel with instructions on words in place of casts of packed numbers."""
-    if not any(isinstance(each, EXPANDED) for each in control.walk(kernel.body)):
+def write_words(kernel: Kernel, target: Target) -> Kernel:
+    """The kernel with instructions on words in place of casts of packed numbers, and of single bits
+    that change places, where the target has such instructions."""
+    if target.family != "nvidia" or not any(map(_is_written, control.walk(kernel.body))):
         return kernel
     return _Words(kernel).run()
+
+
+def _is_written(i: Instruction) -> bool:
+    return isinstance(i, EXPANDED) or (isinstance(i, Pick) and _moves_bits(i))
+
+
+def _moves_bits(i: Pick) -> bool:
+    """Whether bits of whole words change places."""
+    held, slots = i.x.type.layout.slots, i.slots
+    whole = held % WORD.bits == len(slots) % WORD.bits == 0
+    return i.x.type.dtype.name == "u1" and whole and slots != tuple(range(held))
 
 
 class _Words(Rewriter):
     """Writes casts anew and leaves everything else, values too, as it is."""
 
     def rewrite(self, instruction: Instruction) -> None:
-        if isinstance(instruction, EXPANDED):
+        if _is_written(instruction):
             self._expand(instruction)
             return
         if any(True for _ in instruction.blocks()):
@@ -52,25 +69,35 @@ class _Words(Rewriter):
                 instruction.body = self.block(instruction.body)
         self.append(instruction)
 
-    def _expand(self, i: Dequantize | Fields) -> None:
-        source, held = i.x.type.dtype, i.x.type.layout
-        if isinstance(i, Fields):
-            found = casts_fields.plan(source, i.slots, i.at, held.slots)
+    def _expand(self, i: Dequantize | Fields | Pick) -> None:
+        found = _plan(i)
+        if found is not None and _has_copies(i.x.type.layout, i.result.type.layout):
+            self._numbers(self._steps(found, self._words_of(i.x)), i.result)
+        elif isinstance(i, Pick):
+            self.append(i)
         else:
-            found = casts.plan(source, i.dtype, i.slots, held.slots, i.offset)
-        if found is None or not _has_copies(held, i.result.type.layout):
             self._one_by_one(i)
-            return
-        self._numbers(self._steps(found, self._words_of(i.x)), i.result)
 
     def _one_by_one(self, i: Dequantize) -> None:
         """The general way: each number by itself."""
-        picked = self.emit(Pick, x=i.x, slots=i.slots, layout=i.layout)
+        x = i.x if i.source is None else self._in_order(i)
+        picked = self.emit(Pick, x=x, slots=i.slots, layout=i.layout)
         if not i.offset:
             self.emit(Cast, i.result, x=picked, dtype=i.dtype)
             return
-        floats = self.emit(Cast, x=picked, dtype=i.dtype)
-        self.emit(Subtract, i.result, x=floats, y=Immediate(float(i.offset), i.dtype))
+        numbers = self.emit(Cast, x=picked, dtype=i.dtype)
+        offset = i.dtype.array.type(i.offset).item()
+        self.emit(Subtract, i.result, x=numbers, y=Immediate(offset, i.dtype))
+
+    def _in_order(self, i: Dequantize) -> Value:
+        """The numbers whose bits x holds in an order of their own."""
+        layout = i.x.type.layout
+        order = i.bits or tuple(range(layout.slots))
+        slots = tuple(
+            first + bit for first in range(0, layout.slots, len(order)) for bit in order
+        )
+        bits = self.emit(Pick, x=i.x, slots=slots, layout=like(layout, layout.slots))
+        return self.emit(View, x=bits, dtype=i.source, layout=like(layout, slots_held(i)))
 
     def _words_of(self, x: Value) -> Value:
         """The words of x; slots that are added to fill the last are not defined."""
@@ -118,6 +145,23 @@ class _Words(Rewriter):
         more = self.emit(View, x=words, dtype=type_.dtype, layout=like(words.type.layout, slots))
         mine = tuple(range(type_.layout.slots))
         self.emit(Pick, result, x=more, slots=mine, layout=type_.layout)
+
+
+def _plan(i: Dequantize | Fields | Pick) -> Plan | None:
+    """The steps of an instruction; None where no rule is suited."""
+    if isinstance(i, Pick):  # the bits of words, alike in as many parts as can be
+        held = i.x.type.layout.slots
+        is_permutation = sorted(i.slots) == list(range(held))
+        part = repeated_part(i.slots, WORD.bits) if is_permutation else i.slots
+        parts = len(i.slots) // len(part)
+        steps = moved_bits(part, held // parts // WORD.bits)
+        return Plan(Choice(moved_bits.__name__, steps), tuple(range(parts)))
+    kind, held = i.source or i.x.type.dtype, slots_held(i)
+    if isinstance(i, Dequantize):
+        return casts.plan(kind, i.dtype, i.slots, held, i.offset, i.bits)
+    if kind.is_integer:
+        return casts_fields.plan(kind, i.slots, i.at, held)
+    return casts.plan(kind, F16, i.slots, held, bits=i.bits, scaled=False)
 
 
 def _has_copies(held: RegisterLayout, wanted: RegisterLayout) -> bool:

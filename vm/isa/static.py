@@ -162,6 +162,29 @@ def cast_order(source: Any, target: Any, run: Any) -> RegisterLayout:
     return local(1, run // (2 * distance)) * pairs
 
 
+def bit_order(operand: Any, source: Any, target: Any, product: Any = False) -> RegisterLayout:
+    """`bit_order(dots.a, f6e3m2, f16)`: how threads best hold the bits of a tensor of `source` that
+    is cast to `target` in the layout `operand`.
+
+    A layout with an axis more, of the bits of each element: the layout
+    `operand.concat(local(bits(source)))` with each thread's slots in another order. Seen as `u1` in
+    the latter and brought to this order by `relayout`, weights are packed; seen as `u1` in this
+    order and brought back they are read, and a cast takes the way back into its steps. Any order is
+    right; this one takes the fewest instructions of those that the compiler knows: for a cast, or
+    with `product=true` for a product of f16 that floats go to as they lie.
+    """
+    from vm.compiler.casts import best_order
+
+    fits = isinstance(operand, RegisterLayout) and isinstance(source, DType)
+    if not fits or not isinstance(target, DType) or not isinstance(product, bool):
+        raise DTypeError("bit_order takes a layout and two dtypes")
+    natural = operand.concat(local(source.bits))
+    scaled = not (product and source.is_float and target.name == "f16")
+    positions = best_order(source, target, operand.slots, scaled).bits
+    order = [positions.index(place) for place in range(len(positions))]
+    return natural.reorder(*order)
+
+
 def product_order(operand: Any, source: Any, axis: Any = 1) -> RegisterLayout:
     """`product_order(dots.a, u3)`: how threads best hold an operand of `dot` that is a cast of
     unsigned integers to f16.
@@ -190,6 +213,7 @@ FUNCTIONS: dict[str, Callable] = {
     "bits": lambda t: t.bits,
     "codebook": codebook_type,
     "cast_order": cast_order,
+    "bit_order": bit_order,
     "product_order": product_order,
 }
 

@@ -120,9 +120,11 @@ def exponent(number: int, what: str = "size") -> int:
 
 def is_binary(layout: RegisterLayout | MemoryLayout) -> bool:
     """Whether the F2 view exists as far as sizes go: all extents, threads and slots powers of
-    two."""
+    two, and digits write the order of slots."""
     extents = [*layout.shape, *layout.modes]
     if isinstance(layout, RegisterLayout):
+        if layout.slot_order:
+            return False
         extents.append(layout.threads)
     return all(n & (n - 1) == 0 for n in extents)
 

@@ -37,6 +37,8 @@ def _quotient(whole: RegisterLayout, divisor: RegisterLayout, *, from_inside: bo
     def read(sequence: Sequence[int]) -> Sequence[int]:
         return sequence[::-1] if from_inside else sequence
 
+    if whole.slot_order or divisor.slot_order:
+        raise refuse("slots in an order of their own have no digits to compare")
     if divisor.rank > whole.rank:
         raise refuse(f"{whole.rank} axes against {divisor.rank}")
     divisor = divisor.with_rank(whole.rank)

@@ -21,18 +21,22 @@ def text(layout: RegisterLayout) -> str:
     calls = factor_calls(layout)
     if calls:
         return ".".join(call_text(call) for call in calls)
+    order = f", order={list(layout.slot_order)}" if layout.slot_order else ""
     return (
         f"register_layout(shape={list(layout.shape)}, modes={list(layout.modes)}, "
-        f"spatial={list(layout.spatial_modes)}, local={list(layout.local_modes)})"
+        f"spatial={list(layout.spatial_modes)}, local={list(layout.local_modes)}{order})"
     )
 
 
 def factor_calls(layout: RegisterLayout) -> tuple[Call, ...]:
     """The fewest factors (outer first; of these the shortest text) whose product is `layout`;
-    empty if the orders of its thread digits, slot digits and axes contradict each other.
+    empty if the orders of its thread digits, slot digits and axes contradict each other, or
+    slots are in an order of their own.
 
     A factor takes the last digits of one list, one per axis, and each must be what is innermost
     on its axis; so the state of the search is only how many digits of each list are left."""
+    if layout.slot_order:
+        return ()
     spatial, local = layout.spatial_modes, layout.local_modes
     place = {m: (0, p) for p, m in enumerate(spatial) if m >= 0}
     place |= {m: (1, p) for p, m in enumerate(local)}

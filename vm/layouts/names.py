@@ -46,6 +46,7 @@ METHODS: frozenset[str] = frozenset(
         "replicated",
         "left_divide",
         "concat",
+        "reorder",
         # axes
         "permute",
         "transpose",

@@ -5,7 +5,8 @@ index. It is stored as Tilus does (arXiv 2504.12984, section 5): every axis is f
 *modes* (outer first), and each mode is a digit either of the thread number (`spatial_modes`) or
 of the slot number (`local_modes`), most significant digit first. A negative entry -k in
 `spatial_modes` is a digit of size k which the index does not depend on: k threads hold the same
-elements.
+elements. Slots in an order that no digits write, such as that of the bits of packed numbers, are
+listed in `slot_order`.
 
 Every object is in canonical form: no mode of size 1, and modes that are neighbours both in
 their axis and in their list are one. Two layouts are equal as functions exactly if they are
@@ -14,7 +15,7 @@ equal as data."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from itertools import product as cartesian
@@ -23,7 +24,7 @@ from operator import index as whole_number
 
 import numpy as np
 
-from vm.layouts import division, expression
+from vm.layouts import division, expression, slot_orders
 from vm.layouts.errors import LayoutError
 from vm.layouts.modes import factor_axes, ramp, split_for_shape, whole_numbers
 
@@ -36,13 +37,16 @@ class RegisterLayout:
 
     shape: extents of the tile. modes: factors of the extents, axis after axis, outer first.
     spatial_modes, local_modes: mode numbers, most significant digit first; -k in the former is
-    a k-fold replication. Raises LayoutError if the modes do not factor the shape or are not
-    each used once."""
+    a k-fold replication. slot_order: of each len(slot_order) slots in a row, slot i holds what
+    the digits say of slot slot_order[i]; empty for the order of the digits. Raises LayoutError if
+    the modes do not factor the shape or are not each used once, or if the order is no
+    permutation of slots."""
 
     shape: tuple[int, ...]
     modes: tuple[int, ...]
     spatial_modes: tuple[int, ...]
     local_modes: tuple[int, ...]
+    slot_order: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         shape = whole_numbers(self.shape, "shape")
@@ -50,11 +54,18 @@ class RegisterLayout:
         axes = factor_axes(shape, modes)
         spatial = _mode_numbers(self.spatial_modes, "spatial")
         local = _mode_numbers(self.local_modes, "local")
+        order = _mode_numbers(self.slot_order, "order")
         _check_lists(modes, spatial, local)
+        if order:
+            slots = slot_orders.listed(order, [modes[m] for m in local], local)
+            modes, spatial, local = _canonical(modes, axes, spatial, sorted(local))
+            order, digits = slot_orders.canonical(slots, local, [modes[m] for m in local])
+            modes, spatial, local = slot_orders.with_digits(modes, spatial, digits)
+            axes = factor_axes(shape, modes)
         modes, spatial, local = _canonical(modes, axes, spatial, local)
         for name, value in zip(
-            ("shape", "modes", "spatial_modes", "local_modes"),
-            (shape, modes, spatial, local),
+            ("shape", "modes", "spatial_modes", "local_modes", "slot_order"),
+            (shape, modes, spatial, local, order),
             strict=True,
         ):
             object.__setattr__(self, name, value)
@@ -125,6 +136,8 @@ class RegisterLayout:
         ):
             if not 0 <= value < count:
                 raise LayoutError(f"{name} {value} is outside 0..{count - 1} of {self}")
+        if self.slot_order:
+            slot = int(self._slots_of_digits[slot])
         index = [0] * self.rank
         for number, order in ((thread, self.spatial_modes), (slot, self.local_modes)):
             for m in reversed(order):
@@ -150,6 +163,8 @@ class RegisterLayout:
         slot = 0
         for m, size in zip(self.local_modes, self.local_sizes, strict=True):
             slot = slot * size + digits[m]
+        if self.slot_order:
+            slot = int(np.flatnonzero(self._slots_of_digits == slot)[0])
         threads = [0]
         for m, size in zip(self.spatial_modes, self.spatial_sizes, strict=True):
             choices = range(size) if m < 0 else (digits[m],)
@@ -160,7 +175,14 @@ class RegisterLayout:
         """Sum of digit x stride for every thread and for every slot; strides is per mode."""
         spatial = [0 if m < 0 else strides[m] for m in self.spatial_modes]
         local = [strides[m] for m in self.local_modes]
-        return ramp(self.spatial_sizes, spatial), ramp(self.local_sizes, local)
+        slots = ramp(self.local_sizes, local)
+        slots = slots[self._slots_of_digits] if self.slot_order else slots
+        return ramp(self.spatial_sizes, spatial), slots
+
+    @cached_property
+    def _slots_of_digits(self) -> np.ndarray:
+        """For each slot the one that the digits alone would give its element: int64 (N,)."""
+        return slot_orders.repeated(self.slot_order or (0,), self.slots)
 
     @cached_property
     def _linear_strides(self) -> tuple[int, ...]:
@@ -205,6 +227,9 @@ class RegisterLayout:
                 strides[m] = step
             step *= size
         result = ramp(self.modes, strides)
+        if self.slot_order:
+            thread, slot = np.divmod(result, self.slots)
+            result = thread * self.slots + np.argsort(self._slots_of_digits)[slot]
         result.setflags(write=False)
         return result
 
@@ -244,6 +269,7 @@ class RegisterLayout:
             tuple(modes),
             joined(outer.spatial_modes, inner.spatial_modes),
             joined(outer.local_modes, inner.local_modes),
+            slot_orders.product(outer.slot_order, inner.slot_order, inner.slots),
         )
 
     def __truediv__(self, inner: RegisterLayout) -> RegisterLayout:
@@ -276,10 +302,23 @@ class RegisterLayout:
         """self * replicated(count)"""
         return self * replicated(count)
 
+    def reorder(self, *slots: int) -> RegisterLayout:
+        """Of each len(slots) slots in a row, slot i holds what slot slots[i] held; LayoutError if
+        they are no permutation or do not divide the slots."""
+        new = slot_orders.repeated(slots, self.slots)
+        old = self._slots_of_digits[new] if self.slot_order else new
+        return replace(self, slot_order=tuple(map(int, old)))
+
     def concat(self, other: RegisterLayout) -> RegisterLayout:
         """Axes of self, then axes of `other`; threads and slots of self are the outer digits."""
         outer = self.reshape(*self.shape, *(1,) * other.rank)
         return outer * other.with_rank(self.rank + other.rank)
+
+    def _require_digits(self, done: str) -> None:
+        if self.slot_order:
+            raise LayoutError(
+                f"{self} has its slots in an order of their own and is not {done}: relayout first"
+            )
 
     # -- axes ----------------------------------------------------------------------------------
 
@@ -301,9 +340,8 @@ class RegisterLayout:
             return self
         if rank < self.rank:
             raise LayoutError(f"{self} has {self.rank} axes, more than {rank}")
-        return RegisterLayout(
-            (1,) * (rank - self.rank) + self.shape, self.modes, self.spatial_modes, self.local_modes
-        )
+        shape = (1,) * (rank - self.rank) + self.shape
+        return replace(self, shape=shape)
 
     def permute(self, *axes: int) -> RegisterLayout:
         """Axis a of the result is axis axes[a] of self."""
@@ -318,6 +356,7 @@ class RegisterLayout:
             tuple(self.modes[m] for m in moved),
             tuple(m if m < 0 else number[m] for m in self.spatial_modes),
             tuple(number[m] for m in self.local_modes),
+            self.slot_order,
         )
 
     def transpose(self) -> RegisterLayout:
@@ -347,6 +386,7 @@ class RegisterLayout:
             tuple(modes),
             tuple(n for m in self.spatial_modes for n in ([m] if m < 0 else number[m])),
             tuple(n for m in self.local_modes for n in number[m]),
+            self.slot_order,
         )
 
     def squeeze(self, *axes: int) -> RegisterLayout:
@@ -372,6 +412,7 @@ class RegisterLayout:
         hold the same sums (replication), slots along them are gone. keepdims leaves them with
         extent 1."""
         gone = {self.axis_number(a) for a in axes}
+        self._require_digits("reduced")
         kept = [m for m, axis in enumerate(self.mode_axes) if axis not in gone]
         number = {m: i for i, m in enumerate(kept)}
         result = RegisterLayout(
@@ -410,6 +451,7 @@ class RegisterLayout:
 
     def _slice(self, axis: int, start: int, extent: int) -> tuple[RegisterLayout, np.ndarray]:
         axis = self.axis_number(axis)
+        self._require_digits("sliced")
         if extent < 1 or start < 0 or start + extent > self.shape[axis]:
             raise LayoutError(
                 f"slice {start} +: {extent} is outside axis {axis} (0 +: {self.shape[axis]}) of "
@@ -545,10 +587,11 @@ def _canonical(
 
 
 def register_layout(
-    *, shape: Sequence[int], modes: Sequence[int], spatial: Sequence[int], local: Sequence[int]
-) -> RegisterLayout:
+    *, shape: Sequence[int], modes: Sequence[int], spatial: Sequence[int], local: Sequence[int],
+    order: Sequence[int] = (),
+) -> RegisterLayout:  # fmt: skip
     """The general form, see RegisterLayout; every layout can be written so."""
-    return RegisterLayout(tuple(shape), tuple(modes), tuple(spatial), tuple(local))
+    return RegisterLayout(tuple(shape), tuple(modes), tuple(spatial), tuple(local), tuple(order))
 
 
 def local(*extents: int) -> RegisterLayout:

@@ -212,7 +212,7 @@ def _common_vector(source: RegisterLayout, target: RegisterLayout) -> tuple[int,
     slots."""
     runs = []
     for layout in (source, target):
-        if not layout.local_modes:
+        if not layout.local_modes or layout.slot_order:
             return 0, 1
         m = layout.local_modes[-1]
         if layout.mode_strides[m] != 1:
