@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 
-from vm.compiler.casts_rules import RULES, Problem, Unsuited, apply
+import vm.compiler.casts_books  # noqa: F401  (its rule)
+from vm.compiler import casts_bytes, casts_rules
+from vm.compiler.casts_bytes import ByteProblem
+from vm.compiler.casts_rules import Problem, Unsuited, apply
 from vm.compiler.casts_steps import Constant, Step, Steps
 from vm.isa.dtypes import DType, DTypeError
 
-TARGETS = ("f16", "bf16")
+TARGETS = ("f16", "bf16", "i8", "u8", "f8e4m3", "f8e5m2")
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,22 @@ class Plan:
         return self.choice.steps.cost * len(self.groups)
 
 
+def lanes_of(target: DType) -> int:
+    """How many elements are cast together: two, or the four bytes of a word."""
+    return 4 if target.bits == 8 else 2
+
+
 @lru_cache(maxsize=512)
 def choose(source: DType, target: DType, slots: tuple[int, ...], words: int, offset: int = 0
            ) -> Choice | None:  # fmt: skip
     """The shortest steps for elements `slots` of `words` words, None where no rule is suited."""
-    padded = slots if len(slots) % 2 == 0 else (*slots, slots[-1])
-    pairs = tuple(zip(padded[::2], padded[1::2], strict=True))
-    problem = Problem(source, target, words, pairs, offset)
+    lanes = lanes_of(target)
+    padded = (*slots, *slots[-1:] * (-len(slots) % lanes))
+    groups = tuple(zip(*(padded[lane::lanes] for lane in range(lanes)), strict=True))
+    kind, rules = (Problem, casts_rules) if lanes == 2 else (ByteProblem, casts_bytes)
+    problem = kind(source, target, words, groups, offset)
     best: Choice | None = None
-    for rule in RULES:
+    for rule in rules.RULES:
         try:
             steps = apply(rule, problem)
         except Unsuited:
@@ -91,30 +101,35 @@ def repeated_groups(slots: tuple[int, ...], size: int) -> tuple[int, ...] | None
     return tuple(found)
 
 
-def ordered(run: int, distance: int) -> tuple[int, ...]:
-    """The slots of a run in the order of its elements: pairs are `distance` slots apart."""
+def ordered(run: int, distance: int, lanes: int = 2) -> tuple[int, ...]:
+    """The slots of a run in the order of its elements: those of a word, `lanes` of them, are
+    `distance` slots apart."""
     return tuple(
-        block + low + half
-        for block in range(0, run, 2 * distance)
+        block + low + lane * distance
+        for block in range(0, run, lanes * distance)
         for low in range(distance)
-        for half in (0, distance)
+        for lane in range(lanes)
     )
 
 
 @lru_cache(maxsize=256)
 def best_distance(source: DType, target: DType, run: int) -> int:
-    """The distance of the slots of a pair with the shortest steps: 1, the order of memory, if
-    that is one of the best, else the greatest. A run of no fast cast is left in order.
+    """The distance of the slots of a pair, or of neighbours of a quad, with the shortest steps: 1,
+    the order of memory, if that is one of the best, else the greatest. A run of no fast cast is
+    left in order.
 
-    Raises `DTypeError` where the run is odd.
+    Raises `DTypeError` where the run makes no pairs, or no quads.
     """
-    if run < 2 or run % 2:
-        raise DTypeError(f"a run of {run} elements makes no pairs; use an even number")
+    lanes = lanes_of(target)
+    if run < lanes or run % lanes:
+        raise DTypeError(f"a run of {run} elements makes no words of {target.name}: use a multiple "
+                         f"of {lanes}")  # fmt: skip
     best, least = 1, float("inf")
-    for distance in (d for d in range(1, run // 2 + 1) if run % (2 * d) == 0):
+    for distance in (d for d in range(1, run // lanes + 1) if run % (lanes * d) == 0):
         # As many runs as fill words: how a register of any size is cast in the end.
         whole = run * (32 // gcd(run * source.bits, 32))
-        slots = tuple(at + slot for at in range(0, whole, run) for slot in ordered(run, distance))
+        each = ordered(run, distance, lanes)
+        slots = tuple(at + slot for at in range(0, whole, run) for slot in each)
         found = plan(source, target, slots, whole)
         if found is not None and (found.cost < least or (found.cost == least and best > 1)):
             best, least = distance, found.cost

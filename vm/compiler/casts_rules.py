@@ -280,7 +280,7 @@ def bytes_from_tables(p: Problem, w: Writer) -> list[int]:
     require(p.offset == 0, "an offset")
     values = source.decode(np.arange(1 << bits, dtype=source.storage))
     codes = p.target.encode(convert(values, source, p.target)).astype(int).tolist()
-    tables = _Tables(w, bits, codes)
+    tables = Tables(w, bits, codes)
     made = []
     for pair in p.pairs:
         (low_group, i), (high_group, j) = (tables.find(element) for element in pair)
@@ -302,7 +302,7 @@ Group = tuple[int, int, int]
 
 
 @dataclass
-class _Tables:
+class Tables:
     """Looks up the bytes of codes; a group is four elements whose digits are in half a word:
     (word, which bits of each digit, which half)."""
 
@@ -346,9 +346,12 @@ class _Tables:
         moved = self.w("shift", word, number=phase * self.bits) if phase else word
         mask = (1 << min(self.bits, 3)) - 1
         digits = self.w("logic", moved, Constant(mask * 0x11111111), Constant(0), number=AND)
+        return self.w("permute", *self.constants(table), self.half(digits, half))
+
+    def constants(self, table: list[int]) -> list[Constant]:
+        """A table of at most 8 bytes as the two words of a permutation."""
         padded = table + [0] * (8 - len(table))
-        words = [Constant(int.from_bytes(bytes(padded[at : at + 4]), "little")) for at in (0, 4)]
-        return self.w("permute", *words, self.half(digits, half))
+        return [Constant(int.from_bytes(bytes(padded[at : at + 4]), "little")) for at in (0, 4)]
 
     def half(self, word: int, half: int) -> int:
         return self.w("shift", word, number=16) if half else word
