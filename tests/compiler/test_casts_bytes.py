@@ -16,6 +16,7 @@ from vm.compiler.casts_bytes import RULES, ByteProblem
 from vm.compiler.casts_rules import Unsuited, apply
 from vm.compiler.casts_steps import Steps
 from vm.compiler.pipeline import lower, target
+from vm.errors import VmError
 from vm.isa.conversion import convert
 from vm.isa.dtypes import DType, codebook, dtype, known_names
 from vm.isa.nvidia_packed import Dequantize
@@ -193,6 +194,23 @@ def test_the_emulator_agrees(source, kind, offset):
                      "Y": Tensor(to, codes.shape, np.zeros(codes.shape, to.memory))}  # fmt: skip
         found = run(kernel, arguments).outputs["Y"].storage
         assert (found.view(np.uint8) == wanted).all()
+
+
+@pytest.mark.parametrize(
+    "source, kind, offset",
+    [("u8", "i8", 128), ("u7", "i8", -1), ("i4", "u8", 0), ("f4e2m1", "i8", 0), ("u5", "f8e4m3", 0),
+     ("u4", "i16", 0)],
+)  # fmt: skip
+def test_what_is_not_exact_is_no_machine_instruction(source, kind, offset):
+    text = f"""vm 1
+program wrong(Y: out(global({kind}))[64]) grid (1) threads 32 {{
+  x = fill(1, {source}, [64], layout=spatial(32).local(2))
+  store(Y, nv.dequantize(x, {kind}, [0, 1], spatial(32).local(2), offset={offset}))
+}}
+"""
+    with pytest.raises(VmError) as caught:
+        parse(text)["wrong"].instantiate()
+    assert caught.value.code == "E0205"
 
 
 # --- products of u4 and i8 ---
