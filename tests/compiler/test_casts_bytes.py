@@ -72,7 +72,7 @@ def test_every_code_in_every_place(name):
             assert wanted is None or choice is not None or slow or source.exponent_bits > 4
 
 
-@pytest.mark.parametrize("name", ["u1", "u2", "i3", "u4", "i4", "u5", "f4e2m1", "f7e4m2"])
+@pytest.mark.parametrize("name", ["u1", "u2", "i3", "u4", "i4", "u5", "f4e2m1", "f6e4m1"])
 def test_every_rule_that_is_suited(name):
     """Not only the cheapest, and slots in any order, one of them twice."""
     source, size, suited = dtype(name), size_of(dtype(name)), 0
@@ -173,9 +173,8 @@ def test_the_order_of_a_cast_is_a_layout():
 
 
 EMULATED = [
-    ("u4", "i8", ""), ("u4", "i8", " - 8"), ("u4", "i8", " - 3"), ("i5", "i8", ""),
-    ("u7", "i8", " - 64"), ("u3", "u8", ""), ("f4e2m1", "f8e4m3", ""), ("f6e3m2", "f8e4m3", ""),
-    ("f7e4m2", "f8e4m3", ""), ("f3e1m1", "f8e5m2", ""),
+    ("u4", "i8", " - 8"), ("u4", "i8", " - 3"), ("u7", "i8", " - 64"), ("i5", "i8", ""),
+    ("f4e2m1", "f8e4m3", ""), ("f6e3m2", "f8e4m3", ""), ("f3e1m1", "f8e5m2", ""),
 ]  # fmt: skip
 
 
