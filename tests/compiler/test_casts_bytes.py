@@ -212,6 +212,20 @@ program wrong(Y: out(global({kind}))[64]) grid (1) threads 32 {{
     assert caught.value.code == "E0205"
 
 
+def test_offsets_that_no_rule_takes():
+    """The machine instruction has them all the same: one number after the other."""
+    kernel = parse("""vm 1
+program shifted(Y: out(global(i8))[64]) grid (1) threads 32 {
+  x = cast(iota(i32, [64], layout=spatial(32).local(2)) % 32, u5)
+  store(Y, nv.dequantize(x, i8, [0, 1], spatial(32).local(2), offset=3))
+}
+""")["shifted"].instantiate()
+    assert casts.plan(dtype("u5"), dtype("i8"), (0, 1), 2, 3) is None
+    for run in (reference.run, partial(run_on_emulator, optimization=0)):
+        found = run(kernel, {"Y": np.zeros(64, np.int8)}).outputs["Y"].storage
+        assert (np.asarray(found) == np.arange(64) % 32 - 3).all()
+
+
 # --- products of u4 and i8 ---
 PRODUCT = """vm 1
 layout dots = dot_layout({rows}, 8, {depth}, i8, 1, k_run=8)

@@ -479,7 +479,8 @@ def _dequantize(e: _Emitter, i: nvidia_packed.Dequantize) -> Iterator[str]:
         yield f"vm_dequantize<{casts.template_arguments(found)}>({target}, {e.register(i.x)});"
         return
     slots = ", ".join(map(str, i.slots))
-    yield f"vm_pick_and_cast<{i.offset}, {slots}>({target}, {e.register(i.x)});"
+    code = int(i.dtype.encode(np.array([i.offset]))[0])
+    yield f"vm_pick_and_cast<{code}, {slots}>({target}, {e.register(i.x)});"
 
 
 @emits(nvidia_packed.Fields)

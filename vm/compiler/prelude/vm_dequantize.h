@@ -6,8 +6,9 @@
 // values 0, 1, .., each step makes the next value, and values R.. are the words of the target. The steps
 // are written by vm/compiler/casts.py; each is one machine instruction.
 //
-//   vm_pick_and_cast<Offset, Slots...>(target, source)    the general path: slot k of `target` becomes
-//                                                         slot Slots[k] of `source` less Offset
+//   vm_pick_and_cast<Code, Slots...>(target, source)      the general path: slot k of `target` becomes
+//                                                         slot Slots[k] of `source` less the number
+//                                                         of that code
 #pragma once
 
 template <int...> struct vm_groups {};
@@ -88,11 +89,10 @@ VM_FUNCTION void vm_dequantize(vm_register<To, M>& target, const vm_register<Fro
   vm_dequantizer<Groups, Results, Words, Steps...>::run(target.words, source.words);
 }
 
-template <int Offset, int... Slots, class To, class From, int N, int M>
+template <unsigned long long Code, int... Slots, class To, class From, int N, int M>
 VM_FUNCTION void vm_pick_and_cast(vm_register<To, M>& target, const vm_register<From, N>& source) {
   vm_register<From, M> picked;
   vm_pick<Slots...>(picked, source);
   vm_cast(target, picked);
-  if constexpr (Offset != 0)
-    vm_sub(target, target, vm_constant<To>(vm_encode<To, vm_overflow_ieee>((float)Offset)));
+  if constexpr (Code != 0) vm_sub(target, target, vm_constant<To>(Code));
 }
