@@ -30,10 +30,11 @@ if not __package__:  # run as a file: make the `benchmarks` package importable
 from benchmarks.insert import BLOCK
 from benchmarks.report import markdown_table
 from vm.compiler import casts, pipeline
-from vm.isa.dtypes import dtype, known_names
+from vm.isa.dtypes import DType, dtype, known_names
 from vm.isa.kernel import Kernel
 from vm.isa.packing import pack
 from vm.isa.program import parse
+from vm.isa.static import codebook_type
 from vm.isa.tensor import Tensor
 from vm.runtime import cuda, nvrtc, reference
 from vm.runtime.compiled import cubin_of, emitted, run_on_cuda
@@ -48,10 +49,17 @@ ELEMENTS = 32
 """Elements of a thread in the smaller kernel."""
 COUNTED = (
     *(f"u{bits}" for bits in range(1, 9)), *(f"i{bits}" for bits in range(2, 9)),
-    "f3e1m1", "f4e2m1", "f5e2m2", "f6e2m3", "f6e3m2", "f7e3m3", "f8e3m4", "f8e4m3", "f8e5m2",
+    "f3e1m1", "f4e2m1", "f5e2m2", "f6e2m3", "f6e3m2", "f7e3m3", "f7e4m2", "f8e3m4", "f8e4m3",
+    "f8e5m2", "nf4", "codebook2", "codebook4", "codebook8", "codebook16",
 )  # fmt: skip
-"""What the table has: integers, the floats of OCP, and one of every other width (the steps of the
-others differ in constants alone)."""
+"""What the table has: integers, the floats of OCP, one of every other width (the steps of the
+others differ in constants alone) and another of 7 bits whose exponent f8e4m3 has, codebooks."""
+TABLES = {
+    f"codebook{count}": tuple(float(np.float16(np.tan((2 * i + 1 - count) / count) + 0.01))
+                              for i in range(count))
+    for count in (2, 4, 8, 16)
+}  # fmt: skip
+"""Codebooks that a program gives, of numbers without a pattern."""
 SECTION = re.compile(r"^\s*\.section\s+\.text\.(\S+?),", re.MULTILINE)
 MOVES = ("LDG", "STG", "BRA", "NOP", "EXIT")
 
@@ -72,21 +80,28 @@ class Count:
     machine: float
 
 
+def dtype_of(source: str) -> DType:
+    """The dtype of a name, or of a codebook in TABLES."""
+    return codebook_type(TABLES[source], dtype("f16")) if source in TABLES else dtype(source)
+
+
 def kernel(source: str, target: str, order: str, elements: int) -> Kernel:
     """A kernel in which each thread casts `elements` packed ones, in the order of memory or of
     `bit_order`."""
-    free = f"bit_order(natural, {source}, {target})"
-    size = 32 * elements * dtype(source).bits // 8
+    free = f"bit_order(natural, SOURCE, {target})"
+    size = 32 * elements * dtype_of(source).bits // 8
+    written = f"codebook({list(TABLES[source])}, f16)" if source in TABLES else source
     return parse(f"""vm 1
+const SOURCE = {written}
 layout natural = spatial(32, 1) * local(1, {elements})
-layout by_bit = natural.concat(local(bits({source})))
+layout by_bit = natural.concat(local(bits(SOURCE)))
 layout held = {free if order == "free" else "by_bit"}
 layout bytes = packed(held, u1)
 program casts(X: global(u8)[{size}], Y: out(global({target}))[32, {elements}])
   grid (1) threads 32
 {{
   held_bits = view(load(X[0 +: {size}], layout=bytes), u1, layout=held)
-  x = view(relayout(held_bits, by_bit), {source}, layout=natural)
+  x = view(relayout(held_bits, by_bit), SOURCE, layout=natural)
   store(Y[0 +: 32, 0 +: {elements}], cast(x, {target}))
 }}
 """).programs["casts"].instantiate()
@@ -103,7 +118,7 @@ class Case:
     @property
     def bits(self) -> tuple[int, ...]:
         """Where the bits of the elements lie; bit b at b in the order of memory."""
-        kind = dtype(self.source)
+        kind = dtype_of(self.source)
         if self.order == "memory":
             return tuple(range(casts.block_size(kind) * kind.bits))
         return casts.best_order(kind, dtype(self.target), ELEMENTS).bits
@@ -111,7 +126,7 @@ class Case:
     @property
     def slots(self) -> tuple[int, ...] | None:
         """The slots of the elements, if these are whole."""
-        bits, size = self.bits, dtype(self.source).bits
+        bits, size = self.bits, dtype_of(self.source).bits
         slots = tuple(first // size for first in bits[::size])
         whole = tuple(slot * size + bit for slot in slots for bit in range(size))
         return slots if whole == bits else None
@@ -126,7 +141,7 @@ class Case:
 
     def plan(self) -> casts.Plan | None:
         """How the elements of a thread are cast."""
-        given, to = dtype(self.source), dtype(self.target)
+        given, to = dtype_of(self.source), dtype(self.target)
         if self.slots is None:
             return casts.plan(given, to, tuple(range(ELEMENTS)), ELEMENTS, bits=self.bits)
         slots = tuple(
@@ -178,15 +193,21 @@ def counts(cases: Sequence[Case]) -> list[Count]:
 
 
 def cases(sources: Sequence[str]) -> list[Case]:
-    """Both orders of every source and target; where the best order is that of memory, it alone."""
-    both = (Case(s, t, o) for s, t, o in product(sources, casts.TARGETS, ("memory", "free")))
+    """Both orders of every source and target, of targets of 8 bits those that some rule casts to;
+    where the best order is that of memory, it alone."""
+    both = [
+        Case(s, t, o)
+        for s, t, o in product(sources, casts.TARGETS, ("memory", "free"))
+        if dtype(t).bits == 16 or casts.is_fast(dtype_of(s), dtype(t))
+    ]
     return [case for case in both if case.order == "memory" or case.arranged != "memory"]
 
 
 def all_sources() -> list[str]:
-    """Integers of at most 8 bits and small floats."""
-    kinds = ("unsigned", "signed", "float")
-    return [n for n in known_names() if dtype(n).bits <= 8 and dtype(n).kind in kinds]
+    """Integers of at most 8 bits, small floats, and codebooks."""
+    kinds = ("unsigned", "signed", "float", "codebook")
+    named = [n for n in known_names() if dtype(n).bits <= 8 and dtype(n).kind in kinds]
+    return [*named, *TABLES]
 
 
 def table(found: Sequence[Count]) -> str:
@@ -220,7 +241,7 @@ def refreshed(text: str, found: Sequence[Count]) -> str:
 def differences_on_gpu(case: Case) -> int:
     """How many results of a GPU differ from the reference machine's, of every code in every place
     of a run beside various neighbours, and of random words."""
-    given, to = dtype(case.source), dtype(case.target)
+    given, to = dtype_of(case.source), dtype(case.target)
     made = case.kernel()
     generator = np.random.default_rng(0)
     size = 32 * ELEMENTS * given.bits // 8

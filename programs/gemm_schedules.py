@@ -245,7 +245,7 @@ def _cast_cost(form: Form, as_fields: bool) -> float:
         steps = best_order(source, target, 32, scaled=form.activation != "f16").steps
         return SLOW_CAST if steps == math.inf else steps
     run = 32
-    slots = ordered(run, best_distance(source, target, run))
+    slots = ordered(run, best_distance(source, target, run), lanes_of(target))
     found = plan(source, target, slots, run, form.offset)
     cost = SLOW_CAST if found is None else found.cost / run
     return cost + (0.5 if form.zero_point else 0.0)

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 
+import vm.compiler.casts_books  # noqa: F401  (its rule)
+from vm.compiler import casts_bytes, casts_rules
 from vm.compiler.casts_bit_order import bit_positions
 from vm.compiler.casts_bits import BIT_RULES, moves_bits, places
-from vm.compiler.casts_rules import RULES, Problem, Unsuited, apply
+from vm.compiler.casts_bytes import ByteProblem
+from vm.compiler.casts_rules import Problem, Unsuited, apply
 from vm.compiler.casts_steps import Steps
 from vm.isa.dtypes import DType, DTypeError
 
-TARGETS = ("f16", "bf16")
+TARGETS = ("f16", "bf16", "i8", "u8", "f8e4m3", "f8e5m2")
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,28 @@ class Plan:
         return self.choice.steps.cost * len(self.groups)
 
 
+def lanes_of(target: DType) -> int:
+    """How many elements are cast together: two, or the four bytes of a word."""
+    return 4 if target.bits == 8 else 2
+
+
 @lru_cache(maxsize=512)
 def choose(
     source: DType, target: DType, slots: tuple[int, ...], words: int, offset: int = 0,
     bits: tuple[int, ...] = (), scaled: bool = True,
 ) -> Choice | None:  # fmt: skip
     """The shortest steps for elements `slots` of `words` words, None where no rule is suited."""
-    padded = slots if len(slots) % 2 == 0 else (*slots, slots[-1])
-    pairs = tuple(zip(padded[::2], padded[1::2], strict=True))
-    problem = Problem(source, target, words, pairs, offset, bits, scaled)
+    lanes = lanes_of(target)
+    padded = (*slots, *slots[-1:] * (-len(slots) % lanes))
+    groups = tuple(zip(*(padded[lane::lanes] for lane in range(lanes)), strict=True))
+    if lanes == 2:
+        problem = Problem(source, target, words, groups, offset, bits, scaled)
+        rules = BIT_RULES if bits else casts_rules.RULES
+    else:  # no rule for bytes takes bits in an order of their own, or leaves a factor
+        problem = ByteProblem(source, target, words, groups, offset)
+        rules = [] if bits or not scaled else casts_bytes.RULES
     best: Choice | None = None
-    for rule in BIT_RULES if bits else RULES:
+    for rule in rules:
         try:
             steps = apply(rule, problem)
         except Unsuited:
@@ -110,30 +124,35 @@ def repeated_groups(slots: tuple[int, ...], size: int) -> tuple[int, ...] | None
     return tuple(found)
 
 
-def ordered(run: int, distance: int) -> tuple[int, ...]:
-    """The slots of a run in the order of its elements: pairs are `distance` slots apart."""
+def ordered(run: int, distance: int, lanes: int = 2) -> tuple[int, ...]:
+    """The slots of a run in the order of its elements: those of a word, `lanes` of them, are
+    `distance` slots apart."""
     return tuple(
-        block + low + half
-        for block in range(0, run, 2 * distance)
+        block + low + lane * distance
+        for block in range(0, run, lanes * distance)
         for low in range(distance)
-        for half in (0, distance)
+        for lane in range(lanes)
     )
 
 
 @lru_cache(maxsize=256)
 def best_distance(source: DType, target: DType, run: int) -> int:
-    """The distance of the slots of a pair with the shortest steps: 1, the order of memory, if
-    that is one of the best, else the greatest. A run of no fast cast is left in order.
+    """The distance of the slots of a pair, or of neighbours of a quad, with the shortest steps: 1,
+    the order of memory, if that is one of the best, else the greatest. A run of no fast cast is
+    left in order.
 
-    Raises `DTypeError` where the run is odd.
+    Raises `DTypeError` where the run makes no pairs, or no quads.
     """
-    if run < 2 or run % 2:
-        raise DTypeError(f"a run of {run} elements makes no pairs; use an even number")
+    lanes = lanes_of(target)
+    if run < lanes or run % lanes:
+        raise DTypeError(f"a run of {run} elements makes no words of {target.name}: use a multiple "
+                         f"of {lanes}")  # fmt: skip
     best, least = 1, float("inf")
-    for distance in (d for d in range(1, run // 2 + 1) if run % (2 * d) == 0):
+    for distance in (d for d in range(1, run // lanes + 1) if run % (lanes * d) == 0):
         # As many runs as fill words: how a register of any size is cast in the end.
         whole = run * (32 // gcd(run * source.bits, 32))
-        slots = tuple(at + slot for at in range(0, whole, run) for slot in ordered(run, distance))
+        each = ordered(run, distance, lanes)
+        slots = tuple(at + slot for at in range(0, whole, run) for slot in each)
         found = plan(source, target, slots, whole)
         if found is not None and (found.cost < least or (found.cost == least and best > 1)):
             best, least = distance, found.cost
@@ -174,12 +193,12 @@ def best_order(source: DType, target: DType, held: int, scaled: bool = True) -> 
     best = Order(tuple(range(len(memory) * source.bits)), steps(memory))
     if len(memory) != size or run < 2:
         return best
-    apart = ordered(run, best_distance(source, target, run))
+    apart = ordered(run, best_distance(source, target, run), lanes_of(target))
     if steps(apart) < best.steps:
         bits = tuple(slot * source.bits + bit for slot in apart for bit in range(source.bits))
         best = Order(bits, steps(apart))
     # Numbers with a NaN are cast by an instruction where the target has one, in memory order.
-    if target.name in TARGETS and moves_bits(source, target) and not source.has_nan:
+    if lanes_of(target) == 2 and moves_bits(source, target) and not source.has_nan:
         bits = bit_positions(places(source, target), size * source.bits // 32)
         if steps(memory, bits) < best.steps:
             best = Order(bits, steps(memory, bits))

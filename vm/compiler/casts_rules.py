@@ -288,6 +288,17 @@ def as_scaled(p: Problem, w: Writer, placed: int) -> int:
     return w(f"{name}.fma", infinite, Constant(0), number)
 
 
+def codes_of_all(p: Problem) -> list[int]:
+    """The codes of the target that all codes of the source become."""
+    source = p.source
+    values = source.decode(np.arange(1 << source.bits, dtype=source.storage))
+    wanted = convert(values, source, p.target)
+    if not p.scaled:
+        require(source.kind == "float", "no float")
+        wanted = np.ldexp(wanted, source.bias - p.target.bias)
+    return p.target.encode(wanted).astype(int).tolist()
+
+
 @rule
 def bytes_from_tables(p: Problem, w: Writer) -> list[int]:
     """A permutation looks up four bytes at a time: of a table of 8, by the lowest 3 bits of each
@@ -296,13 +307,7 @@ def bytes_from_tables(p: Problem, w: Writer) -> list[int]:
     source, bits = p.source, p.source.bits
     require(source.kind in ("float", "codebook") and bits in (1, 2, 4), "not of 1, 2 or 4 bits")
     require(p.offset == 0, "an offset")
-    values = source.decode(np.arange(1 << bits, dtype=source.storage))
-    wanted = convert(values, source, p.target)
-    if not p.scaled:
-        require(source.kind == "float", "no float")
-        wanted = np.ldexp(wanted, source.bias - p.target.bias)
-    codes = p.target.encode(wanted).astype(int).tolist()
-    tables = _Tables(w, bits, codes)
+    tables = Tables(w, bits, codes_of_all(p))
     made = []
     for pair in p.pairs:
         (low_group, i), (high_group, j) = (tables.find(element) for element in pair)
@@ -324,7 +329,7 @@ Group = tuple[int, int, int]
 
 
 @dataclass
-class _Tables:
+class Tables:
     """Looks up the bytes of codes; a group is four elements whose digits are in half a word:
     (word, which bits of each digit, which half)."""
 
@@ -368,9 +373,12 @@ class _Tables:
         moved = self.w("shift", word, number=phase * self.bits) if phase else word
         mask = (1 << min(self.bits, 3)) - 1
         digits = self.w("logic", moved, Constant(mask * 0x11111111), Constant(0), number=AND)
+        return self.w("permute", *self.constants(table), self.half(digits, half))
+
+    def constants(self, table: list[int]) -> list[Constant]:
+        """A table of at most 8 bytes as the two words of a permutation."""
         padded = table + [0] * (8 - len(table))
-        words = [Constant(int.from_bytes(bytes(padded[at : at + 4]), "little")) for at in (0, 4)]
-        return self.w("permute", *words, self.half(digits, half))
+        return [Constant(int.from_bytes(bytes(padded[at : at + 4]), "little")) for at in (0, 4)]
 
     def half(self, word: int, half: int) -> int:
         return self.w("shift", word, number=16) if half else word

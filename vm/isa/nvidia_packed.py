@@ -61,10 +61,10 @@ def numbers_held(i: Dequantize | Fields, machine: Any) -> np.ndarray:
 class Dequantize(Instruction, opcode="nv.dequantize"):
     """Slot k of the result is slot `slots[k]` of x, cast as `cast` does, less `offset`.
 
-    Numbers of few bits become floats by logic on words that hold several of them; in which order
-    costs least is that of the words, so that a packing may choose it. `layout` says what the slots
-    of the result stand for. An offset other than 0 is for integers, and the differences must be
-    exact.
+    Numbers of few bits become floats, or integers of 8 bits, by logic on words that hold several of
+    them; in which order costs least is that of the words, so that a packing may choose it. `layout`
+    says what the slots of the result stand for. Integers must be exact in the result, and so must
+    their differences from the offset; an offset other than 0 is for them alone.
 
     Where `source` is given, x holds bits of numbers of that dtype, and slots are those of the
     numbers: bit b of them all, counted from number to number, is bit `bits[b]` of x, and so on with
@@ -82,14 +82,16 @@ class Dequantize(Instruction, opcode="nv.dequantize"):
     def check(self) -> Type:
         require_layout(self, "x")
         kind = check_bits(self)
-        if kind.bits > 8 or kind.kind == "bool" or not self.dtype.is_float:
+        fits = self.dtype.is_float or (kind.is_integer and self.dtype.bits == 8)
+        if kind.bits > 8 or kind.kind == "bool" or not fits:
             raise self.refuse(
                 "E0205", f"from {kind.name} to {self.dtype.name}", "x", "here",
-                fix="from at most 8 bits to a float",
+                fix="from at most 8 bits to a float, or from integers to i8 or u8",
             )  # fmt: skip
         if kind.is_integer:
-            largest = max(abs(kind.min - self.offset), abs(kind.max - self.offset))
-            exact = largest <= 2 ** (self.dtype.mantissa_bits + 1)
+            numbers = (kind.min, kind.max, kind.min - self.offset, kind.max - self.offset)
+            low, high = _exact_integers(self.dtype)
+            exact = low <= min(numbers) and max(numbers) <= high
             exact = exact and (self.offset == 0 or self.dtype.name in ARITHMETIC)
         else:
             exact = self.offset == 0
@@ -114,6 +116,14 @@ class Dequantize(Instruction, opcode="nv.dequantize"):
             floats = floats - self.dtype.array.type(self.offset)
         result[self.layout.flat().reshape(-1)] = floats.reshape(-1)
         return result.reshape(self.layout.shape)
+
+
+def _exact_integers(target: DType) -> tuple[int, int]:
+    """From where to where a dtype has every integer."""
+    if target.is_integer:
+        return target.min, target.max
+    largest = 2 ** (target.mantissa_bits + 1)
+    return -largest, largest
 
 
 F16 = dtype("f16")

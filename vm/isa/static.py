@@ -149,17 +149,18 @@ def codebook_type(table: Any, entry: Any) -> DType:
 def cast_order(source: Any, target: Any, run: Any) -> RegisterLayout:
     """`cast_order(u4, f16, 8)`: how a thread best holds a run of `source` that is cast to `target`.
 
-    A register layout of shape [1, run] of one thread: elements 2 i and 2 i + 1 lie some slots
-    apart. Any order is right; this one takes the fewest instructions of those that the compiler
-    knows. A packing made with it is read with it.
+    A register layout of shape [1, run] of one thread: elements that become one word of the target,
+    2 i and 2 i + 1 of 16 bits or four of 8 bits, lie some slots apart. Any order is right; this one
+    takes the fewest instructions of those that the compiler knows. A packing made with it is read
+    with it.
     """
-    from vm.compiler.casts import best_distance
+    from vm.compiler.casts import best_distance, lanes_of
 
     if not isinstance(source, DType) or not isinstance(target, DType) or not isinstance(run, int):
         raise DTypeError("cast_order takes two dtypes and the length of a run")
-    distance = best_distance(source, target, run)
-    pairs = column_local(distance, 2).reshape(1, 2 * distance)
-    return local(1, run // (2 * distance)) * pairs
+    distance, lanes = best_distance(source, target, run), lanes_of(target)
+    words = column_local(distance, lanes).reshape(1, lanes * distance)
+    return local(1, run // (lanes * distance)) * words
 
 
 def bit_order(operand: Any, source: Any, target: Any, product: Any = False) -> RegisterLayout:
