@@ -28,7 +28,7 @@ from programs.gemm import (
     stage_bytes,
 )
 from programs.quantized_matmul import Form, add_form_arguments, given_form
-from vm.compiler.casts import best_distance, best_order, ordered, plan
+from vm.compiler.casts import best_distance, best_order, lanes_of, ordered, plan
 from vm.compiler.casts_fields import arrange, period
 from vm.compiler.casts_fields import plan as fields_plan
 from vm.errors import VmError

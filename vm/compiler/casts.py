@@ -44,6 +44,10 @@ class Plan:
     def cost(self) -> int:
         return self.choice.steps.cost * len(self.groups)
 
+    @property
+    def expected(self) -> float:
+        return self.choice.steps.expected * len(self.groups)
+
 
 def lanes_of(target: DType) -> int:
     """How many elements are cast together: two, or the four bytes of a word."""
@@ -71,7 +75,7 @@ def choose(
             steps = apply(rule, problem)
         except Unsuited:
             continue
-        if best is None or steps.cost < best.steps.cost:
+        if best is None or steps.expected < best.steps.expected:
             best = Choice(rule.__name__, steps)
     return best
 
@@ -154,8 +158,9 @@ def best_distance(source: DType, target: DType, run: int) -> int:
         each = ordered(run, distance, lanes)
         slots = tuple(at + slot for at in range(0, whole, run) for slot in each)
         found = plan(source, target, slots, whole)
-        if found is not None and (found.cost < least or (found.cost == least and best > 1)):
-            best, least = distance, found.cost
+        cost = float("inf") if found is None else found.expected
+        if cost < least or (found is not None and cost == least and best > 1):
+            best, least = distance, cost
     return best
 
 
@@ -187,7 +192,7 @@ def best_order(source: DType, target: DType, held: int, scaled: bool = True) -> 
 
     def steps(slots: tuple[int, ...], bits: tuple[int, ...] = ()) -> float:
         found = plan(source, target, slots, len(slots), bits=bits, scaled=scaled)
-        return float("inf") if found is None else found.cost / len(slots)
+        return float("inf") if found is None else found.expected / len(slots)
 
     memory = tuple(range(held if run % size or run < 2 else size))
     best = Order(tuple(range(len(memory) * source.bits)), steps(memory))

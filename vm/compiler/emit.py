@@ -7,7 +7,7 @@ per-thread values are C++ variables; every other register tensor is a `vm_regist
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from vm.compiler.launch_memory import launch_memory
 from vm.compiler.rewrite import is_per_thread
-from vm.compiler.words import EXPANDED
+from vm.compiler.words import EXPANDED, is_on_files, together
 from vm.errors import InternalError, Origin, VmError, fail
 from vm.isa import (
     asynchronous,
@@ -172,11 +172,13 @@ class _Emitter:
 
     # --- statements ---
     def block(self, statements: list[Instruction]) -> None:
-        for instruction in statements:
+        for instruction, *others in together(statements):
             self.comment(instruction.origin)
-            emitter = self.emitter(type(instruction))
-            for line in emitter(self, instruction):
-                self.lines.append(self.indent + line)
+            if is_on_files(instruction):
+                lines = _words_together(self, [instruction, *others])
+            else:
+                lines = self.emitter(type(instruction))(self, instruction)
+            self.lines += [self.indent + line for line in lines]
 
     def nested(self, statements: list[Instruction]) -> None:
         outer, self.indent = self.indent, self.indent + "  "
@@ -490,20 +492,50 @@ def _interleave(e: _Emitter, i: lanes.Interleave) -> Iterator[str]:
 
 @emits(nvidia_words.WordInstruction)
 def _words(e: _Emitter, i: nvidia_words.WordInstruction) -> Iterator[str]:
-    """A call on C++ numbers where each thread has one word, else on registers."""
+    """An instruction on one word of each thread, or on other numbers than words."""
+    operands = list(i.operands())
+    if i.takes == lanes.WORD:
+        given = [_word(o) or e.plain(o) for o in operands]
+        call = f"{_function(i)}({', '.join(given)})"
+        if is_plain(i.result.type):
+            yield e.assign(i, call)
+            return
+        declaration, target = e.target(i)
+        yield from declaration
+        yield f"{target}.words[0] = {call};"
+        return
+    yield from _into_register(e, i, _function(i), ", ".join(map(e.register, operands)))
+
+
+def _words_together(e: _Emitter, run: Sequence[nvidia_words.WordInstruction]) -> Iterator[str]:
+    """Instructions on files of equally many words: all for the first word, then the next."""
+    targets = []
+    for i in run:
+        declaration, target = e.target(i)
+        yield from declaration
+        targets.append(target)
+    yield f"VM_UNROLL for (int i = 0; i < {run[0].result.type.layout.slots}; i++) {{"
+    for i, target in zip(run, targets, strict=True):
+        given = ", ".join(_word(o) or _word_at_i(e, o) for o in i.operands())
+        yield f"  {target}.words[i] = {_function(i)}({given});"
+    yield "}"
+
+
+def _word_at_i(e: _Emitter, operand: Value) -> str:
+    """Word i of a file, or the word that each thread has one of."""
+    if is_plain(operand.type):
+        return e.plain(operand)
+    return f"{e.name(operand)}.words[{'i' if operand.type.layout.slots > 1 else 0}]"
+
+
+def _function(i: nvidia_words.WordInstruction) -> str:
+    """The function of the prelude, with attributes as arguments of the template."""
     arguments = ", ".join(
         hex(getattr(i, name)) if item.hexadecimal else _argument(getattr(i, name))
         for name, item in i.fields.items()
         if isinstance(item, Attribute)
     )
-    function = f"vm_{i.opcode.removeprefix('nv.')}" + (f"<{arguments}>" if arguments else "")
-    operands = list(i.operands())
-    if is_plain(i.result.type) and i.takes == lanes.WORD:
-        yield e.assign(i, f"{function}({', '.join(_word(o) or e.plain(o) for o in operands)})")
-        return
-    words = [_word(o) if i.takes == lanes.WORD else None for o in operands]
-    given = [word or e.register(o) for word, o in zip(words, operands, strict=True)]
-    yield from _into_register(e, i, function, ", ".join(given))
+    return f"vm_{i.opcode.removeprefix('nv.')}" + (f"<{arguments}>" if arguments else "")
 
 
 def _word(operand: Any) -> str | None:

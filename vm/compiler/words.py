@@ -10,6 +10,8 @@ instruction is written for each step however many groups there are.
 from __future__ import annotations
 
 import copy as shallow
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +19,16 @@ from vm.compiler import casts, casts_fields
 from vm.compiler.casts import Choice, Plan
 from vm.compiler.casts_bits import moved_bits, repeated_part
 from vm.compiler.casts_steps import Constant, instruction_of
-from vm.compiler.rewrite import Rewriter
+from vm.compiler.rewrite import Rewriter, is_per_thread
 from vm.isa import control
 from vm.isa.elementwise import Subtract
 from vm.isa.instruction import Instruction
 from vm.isa.kernel import Kernel
 from vm.isa.lanes import WORD, Interleave, Pad, Pick, like
 from vm.isa.nvidia_packed import F16, Dequantize, Fields, slots_held
+from vm.isa.nvidia_words import WordInstruction
 from vm.isa.registers import Cast, View
-from vm.isa.types import Immediate, RegisterType, Value
+from vm.isa.types import Immediate, RegisterType, ScalarType, Value
 from vm.layouts import RegisterLayout
 
 if TYPE_CHECKING:
@@ -122,6 +125,11 @@ class _Words(Rewriter):
                 )  # fmt: skip
             return values[number]
 
+        # The words of the source first: instructions on words then follow each other.
+        read = {o for step in steps.steps for o in step.operands if isinstance(o, int)}
+        for number in sorted({*read, *steps.results}):
+            if number < steps.words:
+                value(number)
         for number, step in enumerate(steps.steps, start=steps.words):
             kind, attributes = instruction_of(step)
             operands = [
@@ -172,6 +180,32 @@ def _has_copies(held: RegisterLayout, wanted: RegisterLayout) -> bool:
     groups = like(wanted, 1).flat()[:, 0].tolist()
     pairs = set(zip(groups, like(held, 1).flat()[:, 0].tolist(), strict=True))
     return len(pairs) == len(set(groups))
+
+
+def together(statements: Iterable[Instruction]) -> Iterator[list[Instruction]]:
+    """The statements, those in a row that are instructions on files of equally many words as one.
+
+    Written in C++ word by word, and not file by file, they keep few words alive, and ptxas finds
+    registers for their constants: u8 to f16 takes 32 machine instructions so, and 46 otherwise."""
+    for _, run in groupby(statements, key=_words_alike):
+        run = list(run)
+        if _words_alike(run[0]) is None:
+            yield from ([each] for each in run)
+        else:
+            yield run
+
+
+def is_on_files(i: Instruction) -> bool:
+    """Whether an instruction on words has several of each thread to work on."""
+    return _words_alike(i) is not None
+
+
+def _words_alike(i: Instruction) -> int | None:
+    """How many words of each thread an instruction on words makes; None where that is one, or
+    something else."""
+    if not isinstance(i, WordInstruction) or i.takes != WORD or is_per_thread(i.result.type):
+        return None
+    return None if isinstance(i.result.type, ScalarType) else i.result.type.layout.slots
 
 
 def _fields(kind: type[Instruction], operands: list[Any], attributes: tuple[Any, ...]) -> dict:
