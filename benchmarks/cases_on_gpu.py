@@ -53,6 +53,10 @@ SIZES: dict[str, tuple[str, Callable[[SimpleNamespace], dict[str, int]]]] = {
         "M": 1, "N": c.ROWS + 1, "K": c.STEP * (c.WARPS * c.STAGES + 1)}),
     "layer_norm": ("main", lambda c: {"M": 1, "N": 2 * c.COLUMNS + 1}),
     "matmul_f16": ("main", lambda c: {"M": 1, "N": c.BN + 1, "K": c.STAGES * c.BK + 1}),
+    "matmul_persistent": ("main", lambda c: {
+        "M": 1, "N": c.BLOCKS * c.BN + 1, "K": c.STAGES * c.BK + 1}),
+    "matmul_split_k": ("main", lambda c: {
+        "M": 1, "N": c.BN + 1, "K": c.SPLITS * c.STAGES * c.BK + 1}),
     "matmul_w4a16": ("main", lambda c: {
         "M": 1, "N": 3 * c.BN, "K": c.GROUP * (c.STAGES * c.BK // c.GROUP + 1)}),
     "softmax": ("main", lambda c: {"M": 1, "N": 2 * c.COLUMNS + 1}),

@@ -65,8 +65,7 @@ class Mbarrier:
 
     def count(self, warps: int, count: int) -> None:
         """So many warps arrive, and so many bytes are expected, or have come where negative."""
-        self.arrived += warps
-        self.bytes += count
+        self.arrived, self.bytes = self.arrived + warps, self.bytes + count
         if self.arrived == self.warps and self.bytes == 0:
             self.phase, self.arrived = self.phase + 1, 0
 
@@ -289,36 +288,27 @@ class Actor:
         hold(len(set(map(self.kind(s, "x").code, items))) <= 1, "E0510", s, "x")
         return items[0]
 
-    def table(self, s: dict) -> list[list[int]]:
-        """The layout of x: for each thread the element in each of its slots."""
-        return self.launch.types[s["fields"]["x"]["value"]]["layout"]["table"]
+    def held(self, x: dict) -> list[list]:
+        """What each thread holds of an operand, slot by slot."""
+        items = flat(self.value(x))
+        table = self.launch.types[x["value"]]["layout"]["table"]
+        return [[items[element] for element in line] for line in table]
 
-    def by_slots(self, s: dict, choose):
-        """A tensor in the layout of the attribute; `choose(thread, slot)` gives its elements."""
+    def by_slots(self, s: dict, held, choose):
+        """A tensor in the layout of the attribute: `choose(what a thread holds, slot)` of each."""
         layout = self.get(s, "layout")
         items = [None] * math.prod(layout["shape"])
-        for thread, line in enumerate(layout["table"]):
+        for mine, line in zip(held, layout["table"], strict=True):
             for slot, element in enumerate(line):
-                items[element] = choose(thread, slot)
+                items[element] = choose(mine, slot)
         return array(items, layout["shape"])
 
-    def do_pick(self, s: dict):
-        items, old, slots = flat(self.get(s, "x")), self.table(s), self.get(s, "slots")
-        return self.by_slots(s, lambda thread, slot: items[old[thread][slots[slot]]])
-
-    def do_interleave(self, s: dict):
-        parts = s["fields"]["parts"]
-        old = self.launch.types[parts[0]["value"]]["layout"]["table"]
-        return self.by_slots(s, lambda thread, slot: flat(self.value(parts[slot % len(parts)]))[
-            old[thread][slot // len(parts)]])  # fmt: skip
-
     def do_view(self, s: dict):
-        source, kind, items = self.kind(s, "x"), self.kind(s, "dtype"), flat(self.get(s, "x"))
-        bits = [sum(source.code(items[element]) << slot * source.bits
-                    for slot, element in enumerate(line))
-                for line in self.table(s)]  # fmt: skip
-        return self.by_slots(s, lambda thread, slot: kind.value(
-            bits[thread] >> slot * kind.bits & ((1 << kind.bits) - 1)))  # fmt: skip
+        source, kind = self.kind(s, "x"), self.kind(s, "dtype")
+        bits = [sum(source.code(item) << slot * source.bits for slot, item in enumerate(mine))
+                for mine in self.held(s["fields"]["x"])]  # fmt: skip
+        return self.by_slots(s, bits, lambda mine, slot: kind.value(
+            mine >> slot * kind.bits & ((1 << kind.bits) - 1)))  # fmt: skip
 
     def do_lookup(self, s: dict):
         in_memory, codes = "tile" in s["fields"]["table"], self.get(s, "codes")
@@ -351,8 +341,7 @@ class Actor:
         """A tile, or other places in its tensor, that lies inside if it has to."""
         memory, tile = self.tile(s, name)
         where = tile if where is None else where
-        clips = not (inside or memory.shared)
-        hold(clips or all(map(memory.inside, where.flat)), "E0501", s, name)
+        hold(not (inside or memory.shared) or all(map(memory.inside, where.flat)), "E0501", s, name)
         return memory, where
 
     def read(self, s: dict, name: str, memory: Memory, where: np.ndarray) -> Any:
@@ -361,8 +350,7 @@ class Actor:
         return array(map(memory.kind.value, codes), where.shape)
 
     def write(self, memory: Memory, where: np.ndarray, value, op: str = "store") -> None:
-        items = flat(value)
-        items *= where.size if len(items) == 1 else 1
+        items = flat(value) * (where.size if np.size(value) == 1 else 1)
         for index, item in zip(where.flat, items, strict=True):
             if memory.inside(index):
                 old = memory.kind.value(memory.code(index) or 0)
@@ -522,13 +510,17 @@ SIMPLE = {
     "repeat": lambda me, s, of: np.repeat(of("x"), of("count"), of("axis")),
     "item": lambda me, s, of: flat(of("x"))[0],
     "slot_constants": lambda me, s, of: me.by_slots(
-        s, lambda thread, slot: number(of("values")[slot])),
-    "pad": lambda me, s, of: me.by_slots(s, lambda thread, slot: flat(of("x"))[
-        me.table(s)[thread][min(slot, len(me.table(s)[thread]) - 1)]]),
+        s, [of("values")] * me.threads, lambda values, slot: number(values[slot])),
+    "pick": lambda me, s, of: me.by_slots(
+        s, me.held(s["fields"]["x"]), lambda mine, slot: mine[of("slots")[slot]]),
+    "pad": lambda me, s, of: me.by_slots(
+        s, me.held(s["fields"]["x"]), lambda mine, slot: mine[min(slot, len(mine) - 1)]),
+    "interleave": lambda me, s, of: me.by_slots(
+        s, zip(*map(me.held, s["fields"]["parts"]), strict=True),
+        lambda mine, slot: mine[slot % len(mine)][slot // len(mine)]),
     "philox": lambda me, s, of: each(philox_word, of("seed"), of("stream"), of("counter")),
-    "block_index": lambda me, s, of: tuple(me.block),
+    "block_index": lambda me, s, of: tuple(me.block), "group_index": lambda me, s, of: me.copy,
     "grid_size": lambda me, s, of: tuple(me.launch.grid),
-    "group_index": lambda me, s, of: me.copy,
     "mbarrier_arrive": lambda me, s, of: me.mbarrier(s).count(me.warps, 0),
     "mbarrier_expect": lambda me, s, of: me.mbarrier(s).count(me.warps, of("bytes")),
 }  # fmt: skip
