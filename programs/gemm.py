@@ -34,7 +34,7 @@ from programs.quantized_matmul import (
 )
 from vm.errors import VmError
 from vm.isa.builder import Builder
-from vm.isa.dtypes import DTypeError, dtype
+from vm.isa.dtypes import DType, DTypeError, dtype
 from vm.isa.program import Module
 
 DEPTHS = (16, 32, 64, 128)
@@ -111,11 +111,25 @@ def stage_bytes(form: Form, schedule: Schedule) -> int:
 
 
 def multiplies_fields(form: Form, schedule: Schedule) -> bool:
-    """Whether codes are multiplied as they are, by the lowering for fields: unsigned integers times
-    f16, where what is taken from all of a row leaves the product."""
-    unsigned = dtype(form.weight).kind == "unsigned" and not form.entries
-    shifted = bool(form.offset or form.zero_point)
-    return unsigned and form.activation == "f16" and (schedule.offset_outside or not shifted)
+    """Whether codes are multiplied as they are, by the lowering for fields: integers times f16,
+    where what is taken from all of a row leaves the product. Signed ones are stored as unsigned
+    ones that are larger by half of their range."""
+    integer = dtype(form.weight).is_integer and not form.entries
+    shifted = bool(form.offset or form.zero_point or excess_of(form))
+    return integer and form.activation == "f16" and (schedule.offset_outside or not shifted)
+
+
+def excess_of(form: Form) -> int:
+    """By how much codes are larger than weights that are multiplied as unsigned codes."""
+    weight = dtype(form.weight)
+    return 1 << (weight.bits - 1) if weight.kind == "signed" else 0
+
+
+def code_of(form: Form, schedule: Schedule) -> DType:
+    """The dtype in which weights are stored."""
+    weight = dtype(form.weight)
+    is_unsigned = excess_of(form) and multiplies_fields(form, schedule)
+    return dtype(f"u{weight.bits}") if is_unsigned else weight
 
 
 def plus(x, y):
@@ -142,6 +156,8 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     f32, f64, u8 = b.f32, b.f64, b.u8
 
     WEIGHT = b.const(dtype(form.weight))
+    excess = excess_of(form) if multiplies_fields(form, schedule) else 0
+    CODE = b.const(code_of(form, schedule), "CODE") if excess else WEIGHT
     ACTIVATION = b.const(dtype(form.activation))
     SCALE = b.const(dtype(form.scale))
     ROWS = b.const(schedule.rows)
@@ -160,13 +176,13 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
     run = BK // 4 if min(group_of(form), schedule.depth) > 16 else 2
     # Codes are multiplied as they are where what is taken from all of a row leaves the product.
     as_fields = multiplies_fields(form, schedule)
-    outside = as_fields and bool(form.offset or form.zero_point)
+    outside = as_fields and bool(form.offset or form.zero_point or excess)
     # Floats are held as bits, each where it is least moved.
     as_bits = dtype(form.weight).kind == "float" and form.weight != form.activation
     if form.entries or as_bits:
         order = dots.a
     elif as_fields:
-        order = b.product_order(dots.a, WEIGHT)
+        order = b.product_order(dots.a, CODE)
     else:
         order = dots.a / b.local(1, run) * b.cast_order(WEIGHT, ACTIVATION, run)
     codes = b.layout(order)
@@ -174,7 +190,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
         by_bit = b.layout(codes.concat(b.local(b.bits(WEIGHT))), name="by_bit")
         order = b.bit_order(codes, WEIGHT, ACTIVATION, product=True)
         held_bits = b.layout(order, name="held_bits")
-    bytes = b.layout(b.packed(held_bits, b.u1) if as_bits else b.packed(codes, WEIGHT))
+    bytes = b.layout(b.packed(held_bits, b.u1) if as_bits else b.packed(codes, CODE))
     # Rows j * 8 + r, j in order, are those of the lanes r * 4 to r * 4 + 3.
     by_row = b.layout(b.spatial(8, 1).replicated(4).local(1, ROWS // 8))
     # A thread adds up all parts of its sums, where threads share them evenly.
@@ -229,6 +245,8 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
         for part in b.range(parts, unroll="full"):
             k = (step * parts + part) * BK
             w = b.load(W[n * ROWS : +ROWS, k : +BK], layout=codes)
+            if excess:
+                w = b.cast(b.cast(w, b.i32) + excess, CODE)
             if as_bits:
                 w = b.relayout(b.view(w, b.u1, layout=by_bit), held_bits)
             at = (j * parts + part) * TILE
@@ -374,7 +392,8 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             taken_from = f32 if outside else ACTIVATION
             taken = None
             if outside:
-                less = b.fill(-float(form.offset or 1), dtype=ACTIVATION, shape=[16, BK])
+                taken_off = 1 if form.zero_point else form.offset + excess
+                less = b.fill(-float(taken_off), dtype=ACTIVATION, shape=[16, BK])
                 if form.group is None:
                     taken = b.var(b.register(f32)[16, COLUMNS], b.fill(0.0))
 
@@ -394,7 +413,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                 held = stored(tile, slot, times(tile, TILE), TILE, bytes)
                 if as_bits:
                     held = b.relayout(b.view(held, b.u1, layout=held_bits), by_bit)
-                q = b.view(held, WEIGHT, layout=codes)
+                q = b.view(held, CODE, layout=codes)
                 return b.dot(values(q, zero), b.transpose(x), *before)
 
             def of_step(key, slot, at, count, kind, j):
@@ -413,6 +432,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                 zero = column_zero
                 if form.group and form.zero_point:
                     zero = of_rows(of_step("zero", slot, zeros_at, ROWS, ZERO, j), taken_from)
+                    zero = zero + float(excess) if excess else zero
                 acc, removed = (), ()  # what was before, if anything
                 for part in range(parts):
                     tile = plus(times(j, parts), part)
@@ -443,6 +463,7 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
                 column_zero = None
                 if form.group is None and form.zero_point:
                     column_zero = b.cast(b.load(Z[n * ROWS : +ROWS, 0:+1]), taken_from)
+                    column_zero = column_zero + float(excess) if excess else column_zero
                 for g in b.range(*bounds):
                     slot = None
                     if schedule.stages:
@@ -516,6 +537,8 @@ def gemm(form: Form, schedule: Schedule | None = None) -> Module:
             return b.repeat(columns, GROUP, axis=1) if form.group else columns
 
         values = decoded(b, form, W, along(Z) if form.zero_point else None, T)
+        if excess:  # as it is computed, for the magnitudes that bounds are in proportion to
+            values = values + float(excess) - float(excess)
         weights = values * b.cast(along(S), f64)
         if form.second_level:
             weights = weights * b.cast(second, f64)

@@ -22,6 +22,7 @@ from programs.gemm import (
     DEPTHS,
     LANES,
     Schedule,
+    code_of,
     gemm,
     group_of,
     multiplies_fields,
@@ -32,7 +33,7 @@ from vm.compiler.casts import best_distance, best_order, lanes_of, ordered, plan
 from vm.compiler.casts_fields import arrange, period
 from vm.compiler.casts_fields import plan as fields_plan
 from vm.errors import VmError
-from vm.isa.dtypes import DTypeError, dtype
+from vm.isa.dtypes import DType, DTypeError, dtype
 from vm.runtime.tuning import Configuration, Work
 
 
@@ -227,14 +228,14 @@ def places(form: Form, schedule: Schedule, device: Device) -> int:
 
 def cast_cost(form: Form, schedule: Schedule) -> float:
     """Instructions that make a weight out of its code, those of its zero point included."""
-    return _cast_cost(form, multiplies_fields(form, schedule))
+    return _cast_cost(form, code_of(form, schedule), multiplies_fields(form, schedule))
 
 
 @lru_cache(maxsize=256)
-def _cast_cost(form: Form, as_fields: bool) -> float:
+def _cast_cost(form: Form, source: DType, as_fields: bool) -> float:
     if form.entries:
         return LOOKUP
-    source, target = dtype(form.weight), dtype(form.activation)
+    target = dtype(form.activation)
     if as_fields:
         apart = period(source)  # elements of a pair, in the order that packing gives them
         slots = tuple(slot for low in range(apart) for slot in (low, low + apart))
