@@ -59,8 +59,8 @@ class Device:
 
 H100 = Device(132, 228 << 10, 256 << 10, 1755.0, 3.17e6)
 """SXM5 with HBM3; the bandwidth is what benchmarks/ceilings.py measures."""
-H200 = Device(132, 228 << 10, 256 << 10, 1755.0, 4.2e6)
-"""As the H100, with HBM3e."""
+H200 = Device(132, 228 << 10, 256 << 10, 1980.0, 4.6e6)
+"""As the H100, with HBM3e and a faster clock; measured as there."""
 A100 = Device(108, 164 << 10, 192 << 10, 1410.0, 1.85e6, has_bulk_copies=False)
 """SXM4 of 80 GB, from its data sheet: nine tenths of the bandwidth there. Not measured."""
 DEVICES = {"h100": H100, "h200": H200, "a100": A100}
@@ -98,15 +98,19 @@ class Costs:
     burst: float
     """How much of the time in which all rings of a multiprocessor are filled is added to a call:
     activations queue behind it."""
+    drawn: float
+    """Bytes that one multiprocessor can draw from memory in a cycle: a share of what the device has
+    to give, also where others have nothing to do."""
     handing: float
-    """Time to hand on what a block has of a tile, and to take it, where blocks share tiles."""
+    """Time to hand on 512 sums of a tile, or fewer, and to take them, where blocks share tiles; half
+    as much more for each block more on a multiprocessor."""
     sharpness: float
     """The exponent of the norm that joins the times: at 1 their sum, at infinity the largest."""
 
 
 COSTS = Costs(
     weight=1.25, copy=0.0198, empty=0.756, reuse=2.57, latency=1.21, exposed=0.444, refill=0.0361,
-    block=2.47, sums=0.234, uneven=0.457, burst=0.225, handing=2.4, sharpness=2.37,
+    block=2.47, sums=0.234, uneven=0.457, burst=0.225, drawn=18.2, handing=2.4, sharpness=2.37,
 )  # fmt: skip
 
 OCCUPANCIES = ((8, 2), (8, 3), (8, 4), (12, 2), (12, 3), (16, 1), (16, 2))
@@ -281,7 +285,10 @@ def predicted_us(
     rounds = full + costs.empty * (math.ceil(full) - full)
     worked = rounds * held  # blocks, one after the other
 
-    memory = (blocks * stages * stage + 2 * m * (n + k)) / device.bandwidth
+    memory = max(
+        (blocks * stages * stage + 2 * m * (n + k)) / device.bandwidth,
+        worked * stages * stage / (costs.drawn * device.clock),
+    )  # fmt: skip
     weights = stages * schedule.span * rows * step / LANES
     slots = weights * (cast_cost(form, schedule) + costs.weight)
     issue = worked * slots / (SCHEDULERS * device.clock)
@@ -304,7 +311,8 @@ def predicted_us(
     burst = costs.burst * ring * device.multiprocessors / device.bandwidth
     idle = costs.refill * memory / max(1, schedule.stages) ** 2
     p = costs.sharpness
-    handing = costs.handing if schedule.blocks else 0.0
+    handing = costs.handing * (1 + schedule.blocks / device.multiprocessors) / 2
+    handing *= max(1, rows * columns / 512) if schedule.blocks else 0
     return burst + idle + handing + sum(t**p for t in (memory, issue, copies, waiting)) ** (1 / p)
 
 
