@@ -1,7 +1,7 @@
 """Fits the model of programs/gemm_schedules.py to measured times, and says how well it chooses.
 
     python -m benchmarks.gemm_model                            regret of the model as committed
-    python -m benchmarks.gemm_model --times FILE               replaces the times by those of FILE
+    python -m benchmarks.gemm_model --times FILE --device h200 replaces a device's times by FILE's
     python -m benchmarks.gemm_model --compile u4,u1            replaces the registers of schedules
     python -m benchmarks.gemm_model --fit                      prints constants for the model
 
@@ -25,10 +25,28 @@ from benchmarks.peers.vm_gemm import form_of
 from benchmarks.problem import Point, WeightType
 from programs import gemm_schedules as model
 from programs.gemm import Schedule, gemm
-from programs.gemm_schedules import H100, Costs, fits_registers, predicted_us, ranked
+from programs.gemm_schedules import (
+    DEVICES,
+    H100,
+    Costs,
+    Device,
+    fits_registers,
+    predicted_us,
+    ranked,
+)
 from programs.quantized_matmul import Form
 
-DATA = Path(__file__).parent / "results" / "h100-gemm-schedules.json"
+RESULTS = Path(__file__).parent / "results"
+MEASURED = ("h100", "h200")
+"""Devices that there are times of."""
+
+
+def data_of(device: str) -> Path:
+    return RESULTS / f"{device}-gemm-schedules.json"
+
+
+REGISTERS = data_of("h100")
+"""The file that holds the registers of schedules, which are the same on both."""
 FIELDS = tuple(each.name for each in fields(Schedule))
 
 
@@ -39,6 +57,7 @@ class Timed:
     point: Point
     schedule: Schedule
     us: float
+    device: Device = H100
 
 
 @dataclass(frozen=True)
@@ -60,17 +79,17 @@ class Regret:
     of_eight: float
 
 
-def read() -> dict[str, list[list[object]]]:
-    return json.loads(DATA.read_text())
+def read(path: Path) -> dict[str, list[list[object]]]:
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
-def write(data: dict[str, list[list[object]]]) -> None:
+def write(path: Path, data: dict[str, list[list[object]]]) -> None:
     """One row a line, so that a change of the data is a change of its lines."""
     parts = []
     for name, rows in data.items():
         lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
         parts.append(f' {json.dumps(name)}: [\n{lines}\n ]')
-    DATA.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def as_written(values: Sequence[object]) -> Schedule:
@@ -81,24 +100,24 @@ def as_written(values: Sequence[object]) -> Schedule:
     return Schedule(*values, *later[len(later) - missing :])
 
 
-def timed() -> list[Timed]:
-    """The committed times."""
+def timed(device: str) -> list[Timed]:
+    """The committed times of a device."""
     return [
-        Timed(Point(shape, WeightType.parse(weight), m), as_written(schedule), us)
-        for weight, shape, m, us, *schedule in read()["times"]
+        Timed(Point(shape, WeightType.parse(weight), m), as_written(schedule), us, DEVICES[device])
+        for weight, shape, m, us, *schedule in read(data_of(device))["times"]
     ]
 
 
 def compiled() -> list[Compiled]:
     """The committed registers."""
     return [Compiled(weight, as_written(schedule), registers)
-            for weight, registers, *schedule in read()["registers"]]  # fmt: skip
+            for weight, registers, *schedule in read(REGISTERS)["registers"]]  # fmt: skip
 
 
-def by_point(rows: Iterable[Timed]) -> dict[Point, dict[Schedule, float]]:
-    found: dict[Point, dict[Schedule, float]] = {}
+def by_point(rows: Iterable[Timed]) -> dict[tuple[Device, Point], dict[Schedule, float]]:
+    found: dict[tuple[Device, Point], dict[Schedule, float]] = {}
     for row in rows:
-        found.setdefault(row.point, {})[row.schedule] = row.us
+        found.setdefault((row.device, row.point), {})[row.schedule] = row.us
     return found
 
 
@@ -108,10 +127,10 @@ def regrets(rows: Iterable[Timed], costs: Costs = model.COSTS) -> list[Regret]:
     The choice is among those that were measured and should not spill.
     """
     found = []
-    for point, times in by_point(rows).items():
+    for (device, point), times in by_point(rows).items():
         form = form_of(point)
-        fitting = [s for s in times if fits_registers(form, s, H100)]
-        order = ranked(fitting, form, point.m, point.n, point.k, H100, costs)
+        fitting = [s for s in times if fits_registers(form, s, device)]
+        order = ranked(fitting, form, point.m, point.n, point.k, device, costs)
         least = min(times.values())
         first, eight = times[order[0]], min(times[s] for s in order[:8])
         found.append(Regret(point, len(times), first / least - 1, eight / least - 1))
@@ -129,8 +148,8 @@ def fit(rows: Sequence[Timed], start: Costs, turns: int = 25) -> Costs:
     names = [each.name for each in fields(Costs)]
     times = by_point(rows)
     place = {point: index for index, point in enumerate(times)}
-    at = np.array([place[r.point] for r in rows])
-    above = np.array([r.us / min(times[r.point].values()) - 1 for r in rows])
+    at = np.array([place[r.device, r.point] for r in rows])
+    above = np.array([r.us / min(times[r.device, r.point].values()) - 1 for r in rows])
     near = np.exp(-above / NEAR) + 0.02
     weight_of_point = np.bincount(at, weights=near)
 
@@ -138,7 +157,7 @@ def fit(rows: Sequence[Timed], start: Costs, turns: int = 25) -> Costs:
         costs = Costs(**dict(zip(names, np.exp(logs).tolist(), strict=True)))
         errors = np.array([
             np.log(predicted_us(form_of(r.point), r.point.m, r.point.n, r.point.k, r.schedule,
-                                H100, costs) / r.us)
+                                r.device, costs) / r.us)
             for r in rows
         ])  # fmt: skip
         common = np.bincount(at, weights=near * errors) / weight_of_point
@@ -208,20 +227,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--times", type=Path, metavar="FILE")
+    parser.add_argument("--device", choices=MEASURED, help="of the times")
     parser.add_argument("--compile", metavar="WEIGHTS")
     parser.add_argument("--fit", action="store_true")
     given = parser.parse_args()
     if given.times:
+        if not given.device:
+            parser.error("name the --device that the times are of")
         rows = [json.loads(line) for line in given.times.read_text().splitlines()]
         times = [[r["weight"], r["shape"], r["m"], r["us"], *(r[f] for f in FIELDS)] for r in rows]
-        write({**read(), "times": times})
+        path = data_of(given.device)
+        write(path, {**read(path), "times": times})
     if given.compile:
-        write({**read(), "registers": compile_all(given.compile.split(","))})
-    rows = timed()
-    costs = fit(rows, model.COSTS) if given.fit else model.COSTS
+        made = compile_all(given.compile.split(","))
+        write(REGISTERS, {**read(REGISTERS), "registers": made})
+    costs = model.COSTS
     if given.fit:
+        costs = fit([row for device in MEASURED for row in timed(device)], costs)
         print(costs)
-    report(regrets(rows, costs), print)
+    for device in MEASURED:
+        print(device)
+        report(regrets(timed(device), costs), print)
 
 
 def report(found: Sequence[Regret], output: Callable[[str], None]) -> None:

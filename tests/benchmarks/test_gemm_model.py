@@ -1,4 +1,4 @@
-"""How well the model of the decode GEMM chooses, on the committed times of an H100."""
+"""How well the model of the decode GEMM chooses, on the committed times."""
 
 import statistics
 from dataclasses import replace
@@ -6,36 +6,57 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.gemm_model import DATA, Timed, compiled, fit, form_of, regrets, report, timed
+from benchmarks.gemm_model import (
+    MEASURED,
+    RESULTS,
+    Timed,
+    compiled,
+    data_of,
+    fit,
+    form_of,
+    regrets,
+    report,
+    timed,
+)
 from benchmarks.problem import Point, WeightType
 from programs.gemm_schedules import COSTS, H100, fits_registers, fitting, predicted_us
 
 
+@pytest.fixture(scope="module", params=MEASURED)
+def device(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def found():
-    return regrets(timed())
+def found(device):
+    return regrets(timed(device))
 
 
-def test_the_best_of_the_first_eight_is_within_two_percent_of_the_fastest_everywhere(found):
-    assert len(found) >= 24
+POINTS = {"h100": 24, "h200": 19}
+FIRST = {"h100": (0.01, 0.04), "h200": (0.03, 0.11)}
+"""What the first choice may cost in the mean, and at worst."""
+OF_EIGHT = {"h100": 0.02, "h200": 0.04}
+
+
+def test_the_best_of_the_first_eight_is_near_the_fastest_everywhere(found, device):
+    assert len(found) >= POINTS[device]
     assert all(each.schedules > 30 for each in found)
-    assert max(each.of_eight for each in found) <= 0.02
+    assert max(each.of_eight for each in found) <= OF_EIGHT[device]
 
 
-def test_the_first_choice_costs_one_percent_and_a_half_and_at_worst_eleven(found):
+def test_the_first_choice_costs_little(found, device):
     firsts = [each.first for each in found]
-    assert statistics.mean(firsts) <= 0.015
-    assert max(firsts) <= 0.11
-    # All but one point are within what was aimed at.
-    assert sorted(firsts)[-2] <= 0.08
+    mean, worst = FIRST[device]
+    assert statistics.mean(firsts) <= mean
+    assert max(firsts) <= worst
 
 
-def test_the_notes_say_how_well_it_chooses(found):
+def test_the_notes_say_how_well_it_chooses(found, device):
     lines = []
     report(found, lines.append)
-    notes = (DATA.parents[1] / "notes.md").read_text()
+    notes = (RESULTS.parent / "notes.md").read_text()
     shown = "".join(f"    {line}\n" for line in lines[-2:])
-    assert f"<!-- regrets {DATA.name} -->\n{shown}<!-- end regrets -->" in notes
+    assert f"<!-- regrets {data_of(device).name} -->\n{shown}<!-- end regrets -->" in notes
 
 
 def test_schedules_that_spill_are_left_out_and_hardly_any_that_do_not():
