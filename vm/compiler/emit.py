@@ -723,13 +723,16 @@ def _plus(e: _Emitter, address: Any, plus: int) -> str:
     return f"(unsigned){e.plain(address)}{moved}"
 
 
-def _partial(e: _Emitter, i: Instruction) -> Iterator[str]:
-    """What comes before an instruction that replaces part of x: its result begins as x."""
-    if i.result is i.x:
+def _partial(e: _Emitter, i: Instruction, before: Value | None = None) -> Iterator[str]:
+    """What comes before an instruction that replaces part of x, or of another operand: its result
+    begins as that."""
+    before = i.x if before is None else before
+    if i.result is before:
         return
     declaration, target = e.target(i)
     yield from declaration
-    yield f"{target} = {e.register(i.x)};"
+    value = e.plain(before) if is_plain(i.result.type) else e.register(before)
+    yield f"{target} = {value};"
 
 
 def _cache(i: Any) -> str:
@@ -906,6 +909,7 @@ def _slot_words(e: _Emitter, operand: Value, slot: int) -> str:
 
 @emits(gpu_atomics.AtomicGlobal)
 def _atomic_global(e: _Emitter, i: gpu_atomics.AtomicGlobal) -> Iterator[str]:
+    yield from _partial(e, i, i.old)
     if _shares_words(i):
         yield (
             f"vm_atomic_slot_global<vm_atomic_{i.op}>({e.register(i.result)}, {i.slot}, "
@@ -936,6 +940,7 @@ def _reduce_global(e: _Emitter, i: gpu_atomics.ReduceGlobal) -> Iterator[str]:
 
 @emits(gpu_atomics.AtomicShared)
 def _atomic_shared(e: _Emitter, i: gpu_atomics.AtomicShared) -> Iterator[str]:
+    yield from _partial(e, i, i.old)
     if _shares_words(i):
         yield (
             f"vm_atomic_slot_shared<vm_atomic_{i.op}>({e.register(i.result)}, {i.slot}, "

@@ -39,11 +39,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class Lack:
-    """What a family cannot do."""
+    """What a family cannot do, or its members below a capability."""
 
     kinds: tuple[type[Instruction], ...]
     because: str
     when: Callable[[Any], bool] | None
+    below: int | None
+
+    def holds(self, capability: int) -> bool:
+        return self.below is None or capability < self.below
 
 
 @dataclass
@@ -56,23 +60,31 @@ class RuleSet:
     lacking: list[Lack] = field(default_factory=list)
 
     def lack(
-        self, *kinds: type[Instruction], because: str, when: Callable[[Any], bool] | None = None
-    ) -> None:
-        """Says that the family cannot do these instructions, or those of them `when` holds for."""
-        self.lacking.append(Lack(kinds, because, when))
+        self, *kinds: type[Instruction], because: str, when: Callable[[Any], bool] | None = None,
+        below: int | None = None,
+    ) -> None:  # fmt: skip
+        """Says that the family, or its members below a capability, cannot do these instructions, or
+        those of them `when` holds for."""
+        self.lacking.append(Lack(kinds, because, when, below))
 
-    def reason_against(self, instruction: Instruction) -> str | None:
-        """Why the family cannot do an instruction, whoever wrote it; None where it can."""
+    def reason_against(self, instruction: Instruction, capability: int) -> str | None:
+        """Why a member of the family cannot do an instruction, whoever wrote it; None where it
+        can."""
         for each in self.lacking:
-            if isinstance(instruction, each.kinds) and (
-                each.when is None or each.when(instruction)
+            if (
+                isinstance(instruction, each.kinds)
+                and each.holds(capability)
+                and (each.when is None or each.when(instruction))
             ):
                 return each.because
         return None
 
-    def lacks(self, kind: type[Instruction]) -> bool:
-        """Whether the family can never do an instruction."""
-        return any(each.when is None and issubclass(kind, each.kinds) for each in self.lacking)
+    def lacks(self, kind: type[Instruction], capability: int) -> bool:
+        """Whether a member of the family can never do an instruction."""
+        return any(
+            each.when is None and each.holds(capability) and issubclass(kind, each.kinds)
+            for each in self.lacking
+        )
 
     def rule(
         self, *kinds: type[Instruction], rank: int = 1, capability: int = 0

@@ -110,7 +110,7 @@ class Selection(AddressWriter):
 
     # --- what is known ---
     def defined(self, instruction: Instruction) -> None:
-        lacking = self.target.rules.reason_against(instruction)
+        lacking = self.target.rules.reason_against(instruction, self.target.capability)
         if lacking is not None:
             raise self.unsupported(instruction, [(self.target.family, lacking)])
         self.facts.define(instruction)

@@ -239,7 +239,7 @@ def compiled_for(kind: type[Instruction]) -> str:
     everywhere = issubclass(kind, (*SLOTWISE, *UNCHANGED))
     names = [
         name for name, target in TARGETS.items()
-        if not target.rules.lacks(kind)
+        if not target.rules.lacks(kind, target.capability)
         and (everywhere or kind.opcode.startswith(target.prefix)
              or ("." not in kind.opcode
                  and any(r.capability <= target.capability for r in target.rules.of(kind))))

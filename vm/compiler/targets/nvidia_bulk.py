@@ -35,6 +35,12 @@ BULK_BITS = 8 * BULK_BYTES
 
 rule = NVIDIA.rule
 
+NVIDIA.lack(
+    nvidia_bulk.MbarrierInit, nvidia_bulk.MbarrierArrive, nvidia_bulk.MbarrierExpect,
+    nvidia_bulk.MbarrierWait, nvidia_bulk.CopyBulk, nvidia_bulk.Fence, nvidia_bulk.Elect,
+    because="it came with sm_90", below=HOPPER,
+)  # fmt: skip
+
 
 @rule(MbarrierAllocate, capability=HOPPER)
 def made_by_threads(s: Selection, i: MbarrierAllocate) -> Value:

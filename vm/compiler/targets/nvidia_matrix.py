@@ -18,6 +18,12 @@ from vm.layouts import RegisterLayout
 
 rule = NVIDIA.rule
 
+NVIDIA.lack(nvidia.StoreMatrix, because="it came with sm_90", below=90)
+NVIDIA.lack(
+    nvidia.MatrixMultiply, because="matrices of 8-bit floats came with sm_89", below=89,
+    when=lambda i: i.a.type.dtype.bits == 8 and i.a.type.dtype.is_float,
+)  # fmt: skip
+
 
 @rule(Load, rank=0)
 def load_matrices(s: Selection, i: Load) -> Value:
