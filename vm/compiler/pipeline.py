@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from vm.compiler import (  # noqa: F401  (they register how these are written)
+    emit_control,
     emit_launch_memory,
+    emit_matrices,
+    emit_memory,
     emit_nvidia_bulk,
+    emit_values,
+    emit_words,
 )
 from vm.compiler.emit import emit, kernel_symbol, pointers, scalars, unsupported
 from vm.compiler.facts import ALIGNED, Facts
