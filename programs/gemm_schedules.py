@@ -382,7 +382,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     add_form_arguments(parser)
     parser.add_argument("--size", required=True, metavar="M,N,K", type=size)
-    parser.add_argument("--device", choices=DEVICES, default="h100")
+    parser.add_argument("--device", choices=DEVICES, default="h100",
+                        help="for which the schedules are (h100)")
     parser.add_argument("--count", type=int, default=8, help="how many")
     parser.add_argument("--tune", action="store_true", help="measure them, on an NVIDIA GPU")
     given = parser.parse_args(arguments)
@@ -391,6 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         form = given_form(given)
         found = best(form, *given.size, device, max(1, given.count))
         if not given.tune:
+            print("M, N, K = {}, {}, {} on an {}".format(*given.size, given.device.upper()))
             for schedule in found:
                 us = predicted_us(form, *given.size, schedule, device)
                 print(f"{us:9.2f} us predicted  {schedule}")

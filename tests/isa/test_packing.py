@@ -93,3 +93,10 @@ def test_too_few_bytes_are_refused():
         unpack(np.zeros(4, dtype=np.uint16), dtype("u4"), 4)
     with pytest.raises(DTypeError, match="rows of 3 u4 take 2 bytes"):
         unpack_rows(np.zeros((2, 3), dtype=np.uint8), dtype("u4"), 3)
+
+
+def test_names_of_types_will_do():
+    codes = np.arange(8, dtype=np.uint8)
+    packed = pack(codes, "u3")
+    assert (packed == pack(codes, dtype("u3"))).all()
+    assert (unpack(packed, "u3", 8) == codes).all()

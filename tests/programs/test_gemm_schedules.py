@@ -101,7 +101,8 @@ def test_the_best_differ_in_more_than_depth_and_come_in_the_order_of_their_times
 
 def test_the_command_shows_the_best_and_says_what_is_wrong(capsys):
     assert main(["--weight", "u4", "--offset", "8", "--size", "1,8192,8192", "--count", "3"]) == 0
-    shown = capsys.readouterr().out.splitlines()
+    first, *shown = capsys.readouterr().out.splitlines()
+    assert first == "M, N, K = 1, 8192, 8192 on an H100"
     assert [line.split("  ")[-1] for line in shown] == [
         str(each) for each in best(FORM, 1, 8192, 8192, H100, 3)
     ]

@@ -55,11 +55,11 @@ def test_missing_packages_come_with_their_command(monkeypatch):
     findings = report()
     by_item = {each.item: each for each in findings}
     for item, command in [
-        ("cuda-bindings", "pip install 'vm[cuda]'"),
-        ("nvrtc", "pip install 'vm[cuda]'"),
+        ("cuda-bindings", "pip install -e '.[cuda]'"),
+        ("nvrtc", "pip install -e '.[cuda]'"),
         ("nvdisasm", "pip install nvidia-cuda-nvdisasm"),
         ("host compiler", "apt-get install g++"),
-        ("ziglang", "pip install 'vm[hip]'"),
+        ("ziglang", "pip install -e '.[hip]'"),
         ("torch", "pip install torch"),
     ]:
         assert (by_item[item].status, by_item[item].install) == (MISSING, command)

@@ -122,7 +122,7 @@ def test_missing_bindings_say_what_to_install(monkeypatch):
     with pytest.raises(VmError) as caught:
         compile_cubin(SCALE, "sm_80", "scale")
     assert caught.value.code == "E0820"
-    assert "cuda-bindings" in str(caught.value) and "pip install 'vm[cuda]'" in str(caught.value)
+    assert "cuda-bindings" in str(caught.value) and "pip install -e '.[cuda]'" in str(caught.value)
 
 
 def test_missing_library_says_what_to_install(monkeypatch):

@@ -12,6 +12,8 @@ from vm.isa.instruction import Instruction, Operand, layout_of
 from vm.isa.layout_constraints import LayoutConstraint, Member
 from vm.isa.types import RegisterType, Type
 from vm.layouts import DotLayout, LayoutError, dot_grids, dot_layout, dot_layouts
+from vm.layouts.dot import DEFAULTS
+from vm.layouts.fragments import FRAGMENTS
 
 # Which dtypes a product takes and which it may accumulate in: (names of A and B) to names of C.
 PRODUCTS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -134,8 +136,14 @@ class Dot(Instruction, opcode="dot"):
             raise self.refuse(
                 "E0312", f"no fragment holds a product of {m}x{n}x{k} in {self.scope.warps} warps",
                 None, "here", notes=(str(error),),
-                fix="use extents that are multiples of 16, 8 and 16, or other threads",
+                fix=f"use extents that are multiples of {self._least(a.dtype)}, or other threads",
             ) from None  # fmt: skip
+
+    def _least(self, kind: DType) -> str:
+        """The extents of the smallest fragment for a dtype, in words."""
+        names = DEFAULTS.get((self.scope.warp_width, kind.bits), ("mma_m16n8k16",))
+        least = FRAGMENTS[names[-1]]
+        return f"{least.m}, {least.n} and {least.k}"
 
     def run(self, machine: Any) -> np.ndarray:
         a, b = machine.value(self.a), machine.value(self.b)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vm.isa.conversion import checked_codes
 from vm.isa.dtypes import DType, DTypeError
+from vm.isa.dtypes import dtype as named_dtype
 
 # Codes handled at a time: the words and the packed bytes stay in the second-level cache.
 _CHUNK = 1 << 16
@@ -25,11 +26,12 @@ def packed_size(count: int, dtype: DType) -> int:
     return -(-count * dtype.bits // 8)
 
 
-def pack(codes: ArrayLike, dtype: DType) -> NDArray[np.uint8]:
+def pack(codes: ArrayLike, dtype: DType | str) -> NDArray[np.uint8]:
     """The codes, in C order, as bytes: uint8[packed_size(codes.size)]; bits past the last are 0.
 
     Raises `DTypeError` for what is not a code of `dtype`.
     """
+    dtype = named_dtype(dtype)
     given = checked_codes(codes, dtype).reshape(-1)
     if not dtype.is_packed:
         return _little_endian(given).copy().view(np.uint8)
@@ -46,11 +48,12 @@ def pack(codes: ArrayLike, dtype: DType) -> NDArray[np.uint8]:
     return packed
 
 
-def unpack(packed: ArrayLike, dtype: DType, count: int) -> NDArray[Any]:
+def unpack(packed: ArrayLike, dtype: DType | str, count: int) -> NDArray[Any]:
     """The first `count` codes in uint8 bytes: an array of `dtype.storage` of shape [count].
 
     Raises `DTypeError` where there are too few bytes.
     """
+    dtype = named_dtype(dtype)
     given = np.ascontiguousarray(packed).reshape(-1)
     if given.dtype != np.uint8:
         raise DTypeError(f"packed {dtype.name} are uint8 bytes, not {given.dtype}; use view(uint8)")

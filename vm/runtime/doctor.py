@@ -45,7 +45,7 @@ def report() -> list[Finding]:
         _driver(),
         *_devices(),
         _tool("host compiler", ("g++", "clang++"), "the emulator", "apt-get install g++"),
-        _package("ziglang", "HIP without clang", "pip install 'vm[hip]'"),
+        _package("ziglang", "HIP without clang", "pip install -e '.[hip]'"),
         _tool("clang for HIP", ("clang-19",), "HIP without ziglang", "apt-get install clang-19"),
         _package("torch", "torch tensors", "pip install torch"),
         _cache(),

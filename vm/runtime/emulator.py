@@ -117,7 +117,11 @@ class EmulatorFault(VmError):
         self.printed = printed
         labels = [Label(_origin(site, source), str(site)) for site in sites if site.line > 0]
         notes = tuple(str(site) for site in sites if site.line <= 0)
-        super().__init__(Diagnostic("E0840", f"{kind}: {message}", tuple(labels), notes))
+        fix = "run it on the reference machine, which names the line of the program"
+        super().__init__(Diagnostic(
+            "E0840", f"{kind}: {message}", tuple(labels), notes,
+            fix if kind == "deadlock" else None,
+        ))  # fmt: skip
 
 
 def _origin(site: Site, source: Source) -> Origin:

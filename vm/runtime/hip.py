@@ -34,7 +34,7 @@ OPTIONS = (
 )  # fmt: skip
 """Given to every compilation."""
 
-INSTALL = "pip install 'vm[hip]'"
+INSTALL = "pip install -e '.[hip]'"
 _OLDEST, _NEWEST = 17, 22  # versions of clang that are looked for under a name of their own
 
 

@@ -31,7 +31,7 @@ OPTIONS = (
 )
 """Given to every compilation. Fast-math options are absent: IEEE division, roots and subnormals."""
 
-INSTALL = "pip install 'vm[cuda]'"
+INSTALL = "pip install -e '.[cuda]'"
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,8 @@ EXPLANATIONS = (
         ("group one(warps=1) {", "  barrier(1, 2); barrier(2, 2)", "}", "group two(warps=1) {",
          "  barrier(2, 2); barrier(1, 2)", "}", "store(C[0 +: 64], load(A[0 +: 64]))"),
         "barrier(1, 2)",
-        "Let every group that a barrier counts come to it, in the same order.",
+        "Let every group that a barrier counts come to it, in the same order, and someone release "
+        "the semaphore with the value that is waited for.",
     ),
     _run(
         "E0604", "use of what an asynchronous copy still moves",
