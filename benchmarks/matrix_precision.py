@@ -124,7 +124,7 @@ def reach(kinds: Sequence[DType]) -> int:
 
 
 def one_sum(
-    multiply: Multiply, fragment: Fragment, kinds: tuple[DType, DType],
+    multiply: Multiply, fragment: Fragment,
     trials: Sequence[tuple[float, dict[int, tuple[float, float]]]],
 ) -> np.ndarray:  # fmt: skip
     """c + products at some places along k for each trial: the element (0, 0) of a tile each."""
@@ -153,7 +153,7 @@ def kept(
         trials.append((addend, {**ones, where[-1]: small}))
         named.append((where, s))
     rest = addend + len(places[0]) - 1
-    sums = one_sum(multiply, fragment, kinds, trials)
+    sums = one_sum(multiply, fragment, trials)
     found = dict.fromkeys(places, 0)
     for (where, s), total in zip(named, sums, strict=True):
         if total != rest:
@@ -167,7 +167,7 @@ def rounding(multiply: Multiply, fragment: Fragment, kinds: tuple[DType, DType],
     if half is None or fourth is None or fragment.k < 2:
         return "not seen"
     negative = [(-x, y) for x, y in (half, fourth)]
-    sums = one_sum(multiply, fragment, kinds, [
+    sums = one_sum(multiply, fragment, [
         (1.0, {0: half, 1: fourth}), (-1.0, {0: negative[0], 1: negative[1]}),
     ])  # fmt: skip
     up = 1 + 2.0**-bits

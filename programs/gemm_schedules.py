@@ -163,7 +163,7 @@ def fitting_shared_memory(
                     even = -(-n // rows) < shared.blocks <= -(-n // rows) * -(-tiles // span)
                     if even and taken <= device.shared_bytes:
                         yield shared
-            if not device.has_bulk_copies:  # else a ring is 2 to 8 % faster (benchmarks/notes.md)
+            if not device.has_bulk_copies:  # else rings are faster (benchmarks/notes.md)
                 for depth in depths:
                     yield Schedule(rows, columns, warps, 0, 1, depth, resident, False, outside)
 
@@ -314,8 +314,10 @@ def predicted_us(
     burst = costs.burst * ring * device.multiprocessors / device.bandwidth
     idle = costs.refill * memory / max(1, schedule.stages) ** 2
     p = costs.sharpness
-    handing = costs.handing * (1 + schedule.blocks / device.multiprocessors) / 2
-    handing *= max(1, rows * columns / 512) if schedule.blocks else 0
+    handing = 0.0
+    if schedule.blocks:
+        handing = costs.handing * (1 + schedule.blocks / device.multiprocessors) / 2
+        handing *= max(1, rows * columns / 512)
     return burst + idle + handing + sum(t**p for t in (memory, issue, copies, waiting)) ** (1 / p)
 
 

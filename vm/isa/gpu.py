@@ -16,6 +16,7 @@ from vm.isa.conversion import convert
 from vm.isa.dtypes import dtype
 from vm.isa.instruction import Attribute, Instruction, Operand
 from vm.isa.lanes import (
+    Predicated,
     from_words,
     require_layout,
     require_per_thread,
@@ -32,19 +33,16 @@ ACCESS_BYTES = (1, 2, 4, 8, 16)
 CACHES = ("default", "streaming", "no_allocate", "constant", "constant_stream")
 
 
-class Access(Instruction):
+class Access(Predicated):
     """What accesses of memory share: where in the words, how many bytes, and who takes part."""
 
-    pure = False
-    predicate = Operand("register", optional=True)
     at = Attribute("integer", 0)
     bytes = Attribute("integer", 4)
     plus = Attribute("integer", 0)
 
     def check_access(self, register: str | None, address: str, kinds: tuple[str, ...]) -> None:
         require_per_thread(self, address, kinds)
-        if self.predicate is not None:
-            require_per_thread(self, "predicate", ("bool",))
+        self.check_predicate()
         if self.bytes not in ACCESS_BYTES or self.at % min(self.bytes, 4):
             raise self.refuse(
                 "E0209", f"an access of {self.bytes} bytes at byte {self.at}", "bytes", "here",
@@ -58,12 +56,6 @@ class Access(Instruction):
                     "E0305", f"bytes {self.at} to {self.at + self.bytes - 1} of {held} in each "
                     "thread", "at", "outside", fix="stay inside the tensor's words",
                 )  # fmt: skip
-
-    def active(self, machine: Any) -> np.ndarray:
-        """Which threads take part."""
-        if self.predicate is None:
-            return np.ones(self.scope.threads, np.bool_)
-        return np.asarray(machine.value(self.predicate))
 
     def held_bytes(self, machine: Any, register: Any) -> np.ndarray:
         """The bytes that this access moves out of the words: uint8[threads, bytes]."""
@@ -237,26 +229,17 @@ class Vote(Instruction):
         return result.reshape(self.x.type.shape)
 
 
-class _BitAccess(Instruction):
+class _BitAccess(Predicated):
     """What accesses of one element that fills no bytes share."""
 
-    pure = False
-    predicate = Operand("register", optional=True)
     slot = Attribute("integer", 0)
 
     def check_bits(self) -> None:
         require_per_thread(self, "bit", ("i64",))
-        if self.predicate is not None:
-            require_per_thread(self, "predicate", ("bool",))
+        self.check_predicate()
         if not 0 <= self.slot < require_layout(self, "x").slots:
             raise self.refuse("E0305", f"slot {self.slot}", "slot", "outside",
                               fix="name a slot that is there")  # fmt: skip
-
-    def active(self, machine: Any) -> np.ndarray:
-        """Which threads take part."""
-        if self.predicate is None:
-            return np.ones(self.scope.threads, np.bool_)
-        return np.asarray(machine.value(self.predicate))
 
     def loaded(self, machine: Any, codes: np.ndarray) -> np.ndarray:
         """The tensor with the slot replaced in every thread."""

@@ -6,27 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from vm.isa.instruction import Attribute, Instruction, Operand
-from vm.isa.lanes import require_layout, require_per_thread
+from vm.isa.instruction import Attribute, Operand
+from vm.isa.lanes import Predicated, require_layout, require_per_thread
 from vm.isa.registers import exact_codes
 from vm.isa.types import Type
 
 OPERATIONS = ("add", "max", "min", "exchange", "and", "or", "xor")
 
 
-class _Atomic(Instruction):
+class _Atomic(Predicated):
     """What atomic accesses share. `scope` says among whom one is a single step."""
 
-    pure = False
-    predicate = Operand("register", optional=True)
     slot = Attribute("integer", 0)
     op = Attribute("string", "add", OPERATIONS)
     plus = Attribute("integer", 0)
 
     def check_atomic(self, address: str, kinds: tuple[str, ...]) -> None:
         require_per_thread(self, address, kinds)
-        if self.predicate is not None:
-            require_per_thread(self, "predicate", ("bool",))
+        self.check_predicate()
         if not 0 <= self.slot < require_layout(self, "x").slots:
             raise self.refuse("E0305", f"slot {self.slot}", "slot", "outside",
                               fix="name a slot that is there")  # fmt: skip
@@ -36,11 +33,9 @@ class _Atomic(Instruction):
         type_ = self.x.type
         codes = exact_codes(machine.value(self.x), type_.dtype).reshape(-1)
         mine = codes[type_.layout.flat()[:, self.slot]]
-        active = np.ones(self.scope.threads, np.bool_)
-        if self.predicate is not None:
-            active = np.asarray(machine.value(self.predicate))
         offsets = machine.value(address).astype(np.int64) + self.plus
-        return machine.atomic_bytes(base, offsets, mine, type_.dtype, self.op, active, self)
+        return machine.atomic_bytes(base, offsets, mine, type_.dtype, self.op, self.active(machine),
+                                    self)  # fmt: skip
 
     def replaced(self, machine: Any, codes: np.ndarray) -> np.ndarray:
         """`old` with the slot replaced in every thread."""

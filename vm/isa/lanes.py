@@ -249,6 +249,23 @@ def require_per_thread(instruction: Instruction, field: str, kinds: tuple[str, .
         )  # fmt: skip
 
 
+class Predicated(Instruction):
+    """What instructions share that a thread takes part in only where its predicate holds."""
+
+    pure = False
+    predicate = Operand("register", optional=True)
+
+    def check_predicate(self) -> None:
+        if self.predicate is not None:
+            require_per_thread(self, "predicate", ("bool",))
+
+    def active(self, machine: Any) -> np.ndarray:
+        """Which threads take part."""
+        if self.predicate is None:
+            return np.ones(self.scope.threads, np.bool_)
+        return np.asarray(machine.value(self.predicate))
+
+
 class Spread(Instruction, opcode="spread"):
     """A scalar as a value that each thread has its own copy of."""
 

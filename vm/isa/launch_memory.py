@@ -13,10 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from vm.isa.instruction import Attribute, Instruction, Operand
-from vm.isa.lanes import require_per_thread
+from vm.isa.lanes import Predicated, require_per_thread
 from vm.isa.mbarriers import require_index, require_one
 from vm.isa.types import GlobalType, SemaphoreType, Type
 
@@ -74,7 +72,19 @@ class SemaphoreAllocate(_LaunchAllocate, opcode="semaphore_alloc"):
         return machine.launch_memory(self)
 
 
-class SemaphoreWait(Instruction, opcode="semaphore_wait"):
+class _SemaphoreAccess(Instruction):
+    """What both accesses of a semaphore share."""
+
+    pure = False
+    semaphore = Operand("semaphore")
+    value = Operand("scalar")
+
+    def check(self) -> None:
+        require_one(self, "semaphore")
+        require_index(self, "value")
+
+
+class SemaphoreWait(_SemaphoreAccess, opcode="semaphore_wait"):
     """Waits until a semaphore has a value.
 
     What the group that released it with this value did before, and what came before that, is then
@@ -82,43 +92,25 @@ class SemaphoreWait(Instruction, opcode="semaphore_wait"):
     before it release, not for those behind it.
     """
 
-    pure = False
-    semaphore = Operand("semaphore")
-    value = Operand("scalar")
-
-    def check(self) -> None:
-        require_one(self, "semaphore")
-        require_index(self, "value")
-
     def run(self, machine: Any):
         yield from machine.semaphores.wait(self)
 
 
-class SemaphoreRelease(Instruction, opcode="semaphore_release"):
+class SemaphoreRelease(_SemaphoreAccess, opcode="semaphore_release"):
     """Gives a semaphore a value, once for this group, when all its threads have come here.
 
     What this group did before is seen by everyone who waits for the value. It comes behind the
     release before it and behind the waits for the value that was there.
     """
 
-    pure = False
-    semaphore = Operand("semaphore")
-    value = Operand("scalar")
-
-    def check(self) -> None:
-        require_one(self, "semaphore")
-        require_index(self, "value")
-
     def run(self, machine: Any) -> None:
         machine.semaphores.release(self)
 
 
-class _Signalling(Instruction):
-    """What the machine's accesses of a semaphore share: threads whose predicate does not hold take
-    no part; `offset` is in bytes from the beginning of the array."""
+class _Signalling(Predicated):
+    """What the machine's accesses of a semaphore share: `offset` is in bytes from the beginning of
+    the array."""
 
-    pure = False
-    predicate = Operand("register", optional=True)
     base = Operand("semaphore")
     offset = Operand("register")
     value = Operand("register")
@@ -126,14 +118,7 @@ class _Signalling(Instruction):
     def check(self) -> None:
         require_per_thread(self, "offset", ("i64",))
         require_per_thread(self, "value", ("i32",))
-        if self.predicate is not None:
-            require_per_thread(self, "predicate", ("bool",))
-
-    def active(self, machine: Any) -> np.ndarray:
-        """Which threads take part."""
-        if self.predicate is None:
-            return np.ones(self.scope.threads, np.bool_)
-        return np.asarray(machine.value(self.predicate))
+        self.check_predicate()
 
 
 class WaitFor(_Signalling):

@@ -12,7 +12,7 @@ import numpy as np
 
 from vm.isa.dtypes import dtype
 from vm.isa.instruction import Attribute, Instruction, Operand
-from vm.isa.lanes import per_thread, require_per_thread
+from vm.isa.lanes import Predicated, per_thread, require_per_thread
 from vm.isa.mbarriers import BULK_BYTES, MAXIMUM_COUNT
 from vm.isa.types import Type
 
@@ -20,23 +20,13 @@ I64 = dtype("i64")
 WARP = 32  # lanes
 
 
-class _OfThreads(Instruction):
-    """What they share: threads whose predicate does not hold take no part."""
-
-    pure = False
-    predicate = Operand("register", optional=True)
+class _OfThreads(Predicated):
+    """What they share: addresses in shared memory."""
 
     def check_addresses(self, *fields: str) -> None:
         for field in fields:
             require_per_thread(self, field, ("i32",))
-        if self.predicate is not None:
-            require_per_thread(self, "predicate", ("bool",))
-
-    def active(self, machine: Any) -> np.ndarray:
-        """Which threads take part."""
-        if self.predicate is None:
-            return np.ones(self.scope.threads, np.bool_)
-        return np.asarray(machine.value(self.predicate))
+        self.check_predicate()
 
 
 class MbarrierInit(_OfThreads, opcode="nv.mbarrier_init"):

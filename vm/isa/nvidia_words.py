@@ -7,6 +7,7 @@ sections on lop3, shf, shl, shr and prmt. Those on pairs of numbers are in nvidi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +23,7 @@ class WordInstruction(Instruction):
     attributes in their order."""
 
     takes: ClassVar[DType] = WORD
+    compute: ClassVar[Callable[..., np.ndarray]]
 
     def check(self) -> Type:
         held: RegisterType | None = None
@@ -58,10 +60,6 @@ class WordInstruction(Instruction):
         attributes = (getattr(self, name) for name, item in self.fields.items()
                       if isinstance(item, Attribute))  # fmt: skip
         return type(self).compute(*np.broadcast_arrays(*held), *attributes)
-
-    @staticmethod
-    def compute(*operands: Any) -> np.ndarray:
-        raise NotImplementedError
 
     def refuse_amount(self) -> None:
         """Refuses a shift by `bits` of a word or more."""
