@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vm.errors import VmError
 from vm.isa.instruction import Instruction
+from vm.isa.types import Tile
 from vm.runtime.races import Clock
 from vm.runtime.reference_memory import MemoryTensor, Region
 
@@ -50,6 +53,20 @@ class Reach:
             for part, i in zip(self.region, index, strict=False)
         ]
         return f"`{self.name}`{at}"
+
+
+def synchronizer(actor: Actor, tile: Tile, instruction: Instruction, field: str) -> Any:
+    """The mbarrier or semaphore that a tile names: an element of an array of them."""
+    array: np.ndarray = actor.registers[tile.base]
+    index = tuple(int(actor.value(offset)) for offset in tile.offsets)
+    if any(not 0 <= i < extent for i, extent in zip(index, array.shape, strict=True)):
+        raise actor.trap(
+            "E0501", f"element {list(index)} of `{tile.base.name}`, which is "
+            f"{list(array.shape)}", instruction, field, "reaches outside",
+            others=((tile.base.origin, f"this is {tile.base.type}"),),
+            fix="stay within its shape",
+        )  # fmt: skip
+    return array[index]
 
 
 class Checks:

@@ -18,7 +18,7 @@ from vm.isa.instruction import Instruction
 from vm.isa.mbarriers import BULK_BYTES
 from vm.isa.types import Tile, Value
 from vm.runtime.races import Clock
-from vm.runtime.reference_access import Checks, Reach
+from vm.runtime.reference_access import Checks, Reach, synchronizer
 from vm.runtime.reference_copies import Copy
 from vm.runtime.reference_tiles import TileAccesses, read_reach
 
@@ -109,19 +109,6 @@ class MbarrierAccesses:
             array[index] = self.new(f"`{value.name or 'mbarrier'}`{list(index)}", value.type.warps)
         return array
 
-    def find(self, tile: Tile, instruction: Instruction) -> Mbarrier:
-        """The mbarrier that a tile names."""
-        array: np.ndarray = self.actor.registers[tile.base]
-        index = tuple(int(self.actor.value(offset)) for offset in tile.offsets)
-        if any(not 0 <= i < extent for i, extent in zip(index, array.shape, strict=True)):
-            raise self.actor.trap(
-                "E0501", f"element {list(index)} of `{tile.base.name}`, which is "
-                f"{list(array.shape)}", instruction, "barrier", "reaches outside",
-                others=((tile.base.origin, f"this is {tile.base.type}"),),
-                fix="stay within its shape",
-            )  # fmt: skip
-        return array[index]
-
     def stir(self) -> None:
         """Gives every copy on its way a chance to move its data."""
         for copy in self.all.flying:
@@ -131,17 +118,17 @@ class MbarrierAccesses:
     # --- by tiles ---
     def arrive(self, tile: Tile, count: int, instruction: Instruction) -> None:
         """All warps of the group arrive, and `count` bytes more are expected."""
-        barrier = self.find(tile, instruction)
+        barrier = synchronizer(self.actor, tile, instruction, "barrier")
         self.arrived(barrier, instruction.scope.warps, count, instruction)
 
     def wait(self, instruction: Any) -> Generator[Any, None, None]:
-        barrier = self.find(instruction.barrier, instruction)
+        barrier = synchronizer(self.actor, instruction.barrier, instruction, "barrier")
         parity = int(self.actor.value(instruction.parity))
         yield from self.waited(barrier, parity, instruction)
 
     def copy_bulk(self, instruction: Any) -> None:
         """Starts a bulk copy of a tile."""
-        barrier = self.find(instruction.barrier, instruction)
+        barrier = synchronizer(self.actor, instruction.barrier, instruction, "barrier")
         target = self.tiles.reach(instruction.target, instruction, "target", True)
         source = self.tiles.reach(instruction.source, instruction, "source", True)
         for reach, place in ((target, "target"), (source, "source")):

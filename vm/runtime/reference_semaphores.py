@@ -19,8 +19,9 @@ from vm.errors import Origin, VmError, fail
 from vm.isa.instruction import Instruction
 from vm.isa.kernel import Kernel
 from vm.isa.launch_memory import GlobalAllocate, SemaphoreAllocate
-from vm.isa.types import Tile, Value
+from vm.isa.types import Value
 from vm.runtime.races import Clock, Races, Shadow
+from vm.runtime.reference_access import synchronizer
 from vm.runtime.reference_arguments import extent_at_launch
 from vm.runtime.reference_memory import Buffer, MemoryTensor, row_major_strides
 
@@ -137,13 +138,13 @@ class SemaphoreAccesses:
         self.races = actor.machine.races
 
     def wait(self, instruction: Any) -> Generator[Any, None, None]:
-        semaphore = self._find(instruction.semaphore, instruction)
+        semaphore = synchronizer(self.actor, instruction.semaphore, instruction, "semaphore")
         value = int(self.actor.value(instruction.value))
         yield from self._wait(semaphore, value, instruction)
 
     def release(self, instruction: Any) -> None:
         """All that the group's threads did is before it."""
-        semaphore = self._find(instruction.semaphore, instruction)
+        semaphore = synchronizer(self.actor, instruction.semaphore, instruction, "semaphore")
         self._release(
             semaphore, int(self.actor.value(instruction.value)), self.races.now, instruction
         )
@@ -174,19 +175,6 @@ class SemaphoreAccesses:
                 )  # fmt: skip
             found.append((array[word], int(values[thread])))
         return found
-
-    def _find(self, tile: Tile, instruction: Instruction) -> Semaphore:
-        """The semaphore that a tile names."""
-        array: np.ndarray = self.actor.registers[tile.base]
-        index = tuple(int(self.actor.value(offset)) for offset in tile.offsets)
-        if any(not 0 <= i < extent for i, extent in zip(index, array.shape, strict=True)):
-            raise self.actor.trap(
-                "E0501", f"element {list(index)} of `{tile.base.name}`, which is "
-                f"{list(array.shape)}", instruction, "semaphore", "reaches outside",
-                others=((tile.base.origin, f"this is {tile.base.type}"),),
-                fix="stay within its shape",
-            )  # fmt: skip
-        return array[index]
 
     # --- what they come to ---
     def _wait(
