@@ -77,7 +77,8 @@ def test_every_code_in_the_best_order(name, kind):
     if source.is_integer and source.bits < to.mantissa_bits:
         check(source, to, bits, offset=3)
     elif source.kind == "float" and kind == "f16":
-        assert check(source, to, bits, scaled=False) == cost - size // 2
+        saved = 0 if source.has_nan else size // 2  # a NaN is put in by what multiplies
+        assert check(source, to, bits, scaled=False) == cost - saved
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,9 @@ BODIES: dict[str, str] = {
     "nv.funnel_shift": f"{WORDS}  print(nv.funnel_shift(y, 0b101, 31))",
     "nv.half2_add": f"{WORDS}  print(nv.half2_add(y, 0x3C003C00, f16))",
     "nv.half2_mul": f"{WORDS}  print(nv.half2_mul(y, y, bf16))",
-    "nv.half2_fma": f"{WORDS}  print(nv.half2_fma(y, y, y, f16))",
+    "nv.half2_fma": f"{WORDS}  print(nv.half2_fma(y, y, y, f16, negated=true))",
+    "nv.half2_exceeds": f"{WORDS}  print(nv.half2_exceeds(y, 0x3C003C00, f16))",
+    "nv.look_up": f"{WORDS}  print(nv.look_up(y, address=1024, entries=4))",
     "nv.cvt_pack": "  y = cast(thread_index(), f32)\n"
     "  print(nv.cvt_pack(y, 1.5, bf16, overflow=\"ieee\"))",
     "nv.cvt_f8x2_to_half2": f"{WORDS}  print(nv.cvt_f8x2_to_half2(y, f8e4m3))",

@@ -59,14 +59,41 @@ program shifted_alone(A: global(u32)[32], C: out(global(u32))[32]) grid (1) thre
 }
 
 program calculated(A: global(u32)[64], B: global(u32)[64], C: global(u32)[64],
-                   D: out(global(u32))[64], E: out(global(u32))[64], F: out(global(u32))[64])
+                   D: out(global(u32))[64], E: out(global(u32))[64], F: out(global(u32))[64],
+                   G: out(global(u32))[64])
   grid (1) threads 32
 {
   x = load(A, layout=spatial(32).local(2))
   y = load(B, layout=spatial(32).local(2))
+  z = load(C, layout=spatial(32).local(2))
   store(D, nv.half2_add(x, y, KIND))
   store(E, nv.half2_mul(x, y, KIND))
-  store(F, nv.half2_fma(x, y, load(C, layout=spatial(32).local(2)), KIND))
+  store(F, nv.half2_fma(x, y, z, KIND))
+  store(G, nv.half2_fma(x, y, z, KIND, negated=true))
+}
+
+program compared(A: global(u32)[64], y: u32, C: out(global(u32))[64]) grid (1) threads 32 {
+  store(C, nv.half2_exceeds(load(A, layout=spatial(32).local(2)), y, f16))
+}
+
+program found_in_a_table(T: global(u32)[4, 32], X: global(u32)[64], C: out(global(u32))[64])
+  grid (1) threads 32
+{
+  at = thread_index() * 4
+  entries = load(T, layout=local(4, 1).spatial(1, 32))
+  nv.store_shared(at, entries, at=0, plus=128)
+  nv.store_shared(at, entries, at=4, plus=256)
+  nv.store_shared(at, entries, at=8, plus=384)
+  nv.store_shared(at, entries, at=12, plus=512)
+  synchronize()
+  store(C, nv.look_up(load(X, layout=spatial(32).local(2)), address=128, entries=4))
+}
+
+program found_too_early(X: global(u32)[32], C: out(global(u32))[32]) grid (1) threads 32 {
+  t = thread_index()
+  x = load(X, layout=spatial(32))
+  nv.store_shared((31 - t) * 4, x)
+  store(C, nv.look_up(x, address=0, entries=1))
 }
 
 program calculated_alone(A: global(u32)[32], n: u32, C: out(global(u32))[32])
@@ -139,6 +166,21 @@ def pair(name: str, bits: int, function: Callable[..., Number], *words: int) -> 
     return result
 
 
+def multiply_subtract(x: Number, y: Number, z: Number) -> Number:
+    return multiply_add(x, y, (not z[0], z[1]))
+
+
+def exceeding(word: int, other: int) -> int:
+    """All ones in each half that is of greater magnitude; codes of magnitudes are in their order,
+    and those of NaN are last."""
+    result = 0
+    for place in (0, 16):
+        code, least = word >> place & 0x7FFF, other >> place & 0xFFFF
+        if 0x7C00 >= code > (least if least < 0x8000 else 0x8000 - least):
+            result |= 0xFFFF << place
+    return result
+
+
 def small_floats(name: str) -> dict[int, Fraction]:
     """The finite numbers of an f8 that are not negative, by their codes."""
     found = {code: number_of(name, code)[1] for code in range(128)}
@@ -203,7 +245,8 @@ def arithmetic() -> list[Test]:
         x, y, z = words[:64], words[64:128], words[128:]
         results = [
             listed(pair(name, 16, function, *each) for each in zip(*operands, strict=True))
-            for function, operands in ((add, (x, y)), (multiply, (x, y)), (multiply_add, (x, y, z)))
+            for function, operands in ((add, (x, y)), (multiply, (x, y)), (multiply_add, (x, y, z)),
+                                       (multiply_subtract, (x, y, z)))
         ]
         found.append((f"pairs of {name}", ("half2_add", "half2_mul", "half2_fma"), [
             f"assert_return(calculated({listed(x)}, {listed(y)}, {listed(z)}, KIND={name}), "
@@ -218,7 +261,31 @@ def arithmetic() -> list[Test]:
     found.append(("a pair in each thread", ("half2_add", "half2_mul", "half2_fma"), [
         f"assert_return(calculated_alone({listed(x)}, {y:#x}), {listed(sums)})",
     ]))  # fmt: skip
+    # Infinity, NaN and zeros, beside plain numbers and those next to the second.
+    x = [low | high << 16 for low, high in zip(
+        (*range(0x5B00, 0x5B20), 0x7C00, 0xFC00, 0x7E00, 0xFC01, 0, 0x8000, 1, 0x8001),
+        (*range(0xDAF8, 0xDB18), 0xDB07, 0x5B08, 0xDB08, 0x5B07, 0x7FFF, 0x7C00, 0xDB09, 0),
+        strict=True)]  # fmt: skip
+    x += scattered(64 - len(x), 7)
+    found.append(("magnitudes compared", ("half2_exceeds",), [
+        *(f"assert_return(compared({listed(x)}, {y:#x}), {listed(exceeding(w, y) for w in x)})"
+          for y in (0x5B075B0F, 0, 0xBC007BFF)),
+    ]))  # fmt: skip
     return found
+
+
+def tables() -> list[Test]:
+    table, numbers = scattered(128, 8), scattered(64, 9)
+    # A thread holds two words.
+    entries = [table[32 * (word // 128 % 4) + k // 2] for k, word in enumerate(numbers)]
+    rows = ", ".join("[" + ", ".join(f"{word:#x}" for word in table[k : k + 32]) + "]"
+                     for k in range(0, 128, 32))  # fmt: skip
+    return [("each lane's copy of a table", ("look_up",), [
+        f"assert_return(found_in_a_table(tensor(u32, [{rows}]), {listed(numbers)}), "
+        f"{listed(entries)})",
+        f'assert_race(found_too_early({listed(numbers[:32])}), "E0601", '
+        'at="nv.look_up(x, address=0, entries=1)", other="nv.store_shared((31 - t) * 4, x)")',
+    ])]  # fmt: skip
 
 
 def conversions() -> list[Test]:
@@ -269,4 +336,4 @@ def conversions() -> list[Test]:
 
 def tests() -> list[Test]:
     """(name, opcodes, assertions)."""
-    return [*bits_and_bytes(), *arithmetic(), *conversions()]
+    return [*bits_and_bytes(), *arithmetic(), *tables(), *conversions()]

@@ -19,6 +19,7 @@ from vm.compiler.casts_bits import BIT_RULES, moves_bits, places
 from vm.compiler.casts_bytes import ByteProblem
 from vm.compiler.casts_rules import Problem, Unsuited, apply
 from vm.compiler.casts_steps import Steps
+from vm.compiler.casts_tables import TABLE_RULES
 from vm.isa.dtypes import DType, DTypeError
 
 TARGETS = ("f16", "bf16", "i8", "u8", "f8e4m3", "f8e5m2")
@@ -57,7 +58,7 @@ def lanes_of(target: DType) -> int:
 @lru_cache(maxsize=512)
 def choose(
     source: DType, target: DType, slots: tuple[int, ...], words: int, offset: int = 0,
-    bits: tuple[int, ...] = (), scaled: bool = True,
+    bits: tuple[int, ...] = (), scaled: bool = True, tables: bool = False,
 ) -> Choice | None:  # fmt: skip
     """The shortest steps for elements `slots` of `words` words, None where no rule is suited."""
     lanes = lanes_of(target)
@@ -66,6 +67,7 @@ def choose(
     if lanes == 2:
         problem = Problem(source, target, words, groups, offset, bits, scaled)
         rules = BIT_RULES if bits else casts_rules.RULES
+        rules = [*rules, *TABLE_RULES] if tables else rules
     else:  # no rule for bytes takes bits in an order of their own, or leaves a factor
         problem = ByteProblem(source, target, words, groups, offset)
         rules = [] if bits or not scaled else casts_bytes.RULES
@@ -88,14 +90,15 @@ def block_size(source: DType) -> int:
 @lru_cache(maxsize=512)
 def plan(
     source: DType, target: DType, slots: tuple[int, ...], held: int, offset: int = 0,
-    bits: tuple[int, ...] = (), scaled: bool = True,
+    bits: tuple[int, ...] = (), scaled: bool = True, tables: bool = False,
 ) -> Plan | None:  # fmt: skip
     """How slot k of the target becomes slot `slots[k]` of the `held` slots of the source; None
     where no rule is suited.
 
     Bit b of the source lies at `bits[b]`, and those that follow in the same way: `bits` is as long
     as whole elements in whole words, or as all that is held, or empty where each bit b lies at b.
-    Floats that are not `scaled` come out times 2**(bias of source - bias of target).
+    Floats that are not `scaled` come out times 2**(bias of source - bias of target). With `tables`
+    steps may look up entries in shared memory.
     """
     if target.name not in TARGETS or source.bits > 8:
         return None
@@ -106,11 +109,11 @@ def plan(
         if groups is not None:
             first = tuple(slot % size for slot in slots[:size])
             words = size * source.bits // 32
-            choice = choose(source, target, first, words, offset, bits, scaled)
+            choice = choose(source, target, first, words, offset, bits, scaled, tables)
             return None if choice is None else Plan(choice, groups)
         size *= 2
     words = -(-held * source.bits // 32)
-    choice = choose(source, target, slots, words, offset, bits, scaled)
+    choice = choose(source, target, slots, words, offset, bits, scaled, tables)
     return None if choice is None else Plan(choice, (0,))
 
 

@@ -90,12 +90,18 @@ def moved_bits(order: tuple[int, ...], words: int) -> Steps:
     return w.done(made)
 
 
+def views_of(w: Writer, masks: dict[tuple[int, int], int]) -> list[tuple[int, int]]:
+    """Words rotated to the right, and which of their bits are asked for."""
+    return [
+        (w("funnel", word, word, number=turn) if turn else word, mask)
+        for (word, turn), mask in sorted(masks.items())
+    ]
+
+
 def _gathered(w: Writer, masks: dict[tuple[int, int], int], start: Constant) -> int:
-    """A word of bits from views, which are words rotated to the right, in place of those of a
-    word that is known."""
+    """A word of bits from views, in place of those of a word that is known."""
     placed, table = start, AND_XOR if start.word else AND
-    for (word, turn), mask in sorted(masks.items()):
-        view = w("funnel", word, word, number=turn) if turn else word
+    for view, mask in views_of(w, masks):
         placed, table = w("logic", view, Constant(mask), placed, number=table), AND_XOR
     return placed
 

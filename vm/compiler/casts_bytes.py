@@ -16,13 +16,12 @@ from math import gcd
 import numpy as np
 
 from vm.compiler.casts_rules import Problem, Tables, require, signs_copied_by_a_shift
-from vm.compiler.casts_steps import AND, AND_OR, SELECT, XOR, Constant, Operand, Writer
+from vm.compiler.casts_steps import AND, AND_OR, OR, SELECT, XOR, Constant, Operand, Writer
 from vm.compiler.casts_views import Window
 from vm.isa.conversion import convert
 from vm.isa.dtypes import DType, dtype
 
 SELECT_INVERTED = 0xB1  # c ? a : ~b, bit by bit
-OR = 0xFC  # a | b
 SIGNS = Constant(0xBA98)  # of a permutation: each byte's highest bit in all its places
 
 Quad = tuple[int, int, int, int]

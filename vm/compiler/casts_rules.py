@@ -16,6 +16,7 @@ from vm.compiler.casts_steps import (
     AND,
     AND_OR,
     AND_XOR,
+    OR,
     SELECT,
     XOR,
     Constant,
@@ -47,6 +48,8 @@ class Problem:
 
     def position(self, element: int, bit: int) -> int:
         """Where a bit of an element lies; `bits` repeats for the elements that follow."""
+        if not self.bits:
+            return element * self.source.bits + bit
         block, at = divmod(element * self.source.bits + bit, len(self.bits))
         return block * len(self.bits) + self.bits[at]
 
@@ -275,17 +278,19 @@ def signs_copied_by_a_shift(p: Problem, w: Writer) -> list[int]:
 def as_scaled(p: Problem, w: Writer, placed: int) -> int:
     """A pair of floats from sign, exponent and mantissa at their places in the target.
 
-    Of f8e4m3 the code after the largest number, 448, is NaN, and lies there as 480: a product that
-    is infinite for it alone, times 0, is NaN for it and 0 for all others, and is added."""
+    Of f8e4m3 the code after that of the largest number is NaN. Magnitudes are in the order of their
+    patterns of bits in f16 as in bf16, so a comparison of f16 finds it: all ones, which are NaN in
+    both. Elsewhere it gives 0, and a product less 0 is the product, the sign of a zero too."""
     name, power = p.target.name, p.target.bias - p.source.bias
-    number = w(f"{name}.mul", placed, pair_of(name, 2.0**power)) if p.scaled else placed
+    factor = pair_of(name, 2.0**power)
     if not p.source.has_nan:
-        return number
-    # 448 c is finite in the target and 480 c is not.
-    beyond = 35 / 32 * 2.0 ** (p.target.bias - 8 + (0 if p.scaled else power))
-    require(beyond <= p.target.max, "a factor beyond the target")
-    infinite = w(f"{name}.mul", number, pair_of(name, beyond))
-    return w(f"{name}.fma", infinite, Constant(0), number)
+        return w(f"{name}.mul", placed, factor) if p.scaled else placed
+    largest = p.source.largest_code << p.target.mantissa_bits - p.source.mantissa_bits
+    nan = w("f16.exceeds", placed, twice(largest))
+    if p.scaled and name == "f16":
+        return w("f16.fms", placed, factor, nan)
+    number = w("logic", placed, nan, Constant(0), number=OR)
+    return w(f"{name}.mul", number, factor) if p.scaled else number
 
 
 def codes_of_all(p: Problem) -> list[int]:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from vm.isa import nvidia_halves, nvidia_words
-from vm.isa.dtypes import dtype
+from vm.isa.dtypes import DType, dtype
 from vm.isa.nvidia_words import WordInstruction
 
 AND_OR = 0xEA  # (a & b) | c
 AND_XOR = 0x6A  # (a & b) ^ c
 AND = 0xC0  # a & b
+OR = 0xFC  # a | b
 XOR = 0x3C  # a ^ b
 SELECT = 0xE4  # c ? a : b, bit by bit
 
@@ -43,7 +44,10 @@ class Step:
     - `funnel`: 32 bits of the second operand above the first, from bit `number` on;
     - `permute`: byte i is the byte of (second : first operand) that digit i of the third names,
       and where the digit is 8 or more, its highest bit in all places;
-    - `f16.add`, `f16.mul`, `f16.fma` and those of `bf16`: on pairs of floats, each rounded once.
+    - `f16.add`, `f16.mul`, `f16.fma` and those of `bf16`: on pairs of floats, each rounded once;
+      `f16.fms` takes the third operand away;
+    - `look_up`: the entry of the table whose number is in the bits from ENTRY_BYTES up;
+    - `f16.exceeds`: all ones in the halves where the magnitude is greater than the second operand.
     """
 
     name: str
@@ -52,12 +56,28 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Words to be looked up in shared memory: of each two codes of the source, the numbers of the
+    target; the code of the lower half counts ones."""
+
+    source: DType
+    target: DType
+    entries: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        return nvidia_words.ENTRY_BYTES * len(self.entries)
+
+
+@dataclass(frozen=True)
 class Steps:
-    """A program for `words` words; `results` are values, one for each pair of the target."""
+    """A program for `words` words; `results` are values, one for each pair of the target. `table`
+    is what steps look up."""
 
     words: int
     steps: tuple[Step, ...]
     results: tuple[int, ...]
+    table: Table | None = None
 
     @property
     def cost(self) -> int:
@@ -79,6 +99,11 @@ class Steps:
                 np.full(len(words), o.word, np.uint32) if isinstance(o, Constant) else values[o]
                 for o in step.operands
             )
+            if step.name == "look_up":
+                (word,) = operands
+                entries = np.array(self.table.entries, np.uint32)
+                values.append(entries[word // nvidia_words.ENTRY_BYTES % len(entries)])
+                continue
             kind, attributes = instruction_of(step)
             values.append(kind.compute(*operands, *attributes))
         return np.stack([values[i] for i in self.results], axis=1)
@@ -91,6 +116,7 @@ class Writer:
     words: int
     steps: list[Step] = field(default_factory=list)
     known: dict[Step, int] = field(default_factory=dict)
+    table: Table | None = None
 
     def __call__(self, name: str, *operands: Operand, number: int = 0) -> int:
         step = Step(name, operands, number)
@@ -100,11 +126,14 @@ class Writer:
         return self.known[step]
 
     def done(self, results: Sequence[int]) -> Steps:
-        return Steps(self.words, tuple(self.steps), tuple(results))
+        return Steps(self.words, tuple(self.steps), tuple(results), self.table)
 
 
-def instruction_of(step: Step) -> tuple[type[WordInstruction], tuple[Any, ...]]:
-    """The machine instruction that a step stands for, and its attributes."""
+def instruction_of(
+    step: Step, *table: int
+) -> tuple[type[WordInstruction], tuple[Any, ...]]:
+    """The machine instruction that a step stands for, and its attributes; `table` is the address
+    and the number of entries of what it looks up."""
     kind, _, name = step.name.rpartition(".")
     match name:
         case "logic":
@@ -117,12 +146,16 @@ def instruction_of(step: Step) -> tuple[type[WordInstruction], tuple[Any, ...]]:
             return nvidia_words.FunnelShift, (step.number,)
         case "permute":
             return nvidia_words.Permute, ()
-    return _OF_HALVES[name], (dtype(kind),)
+        case "look_up":
+            return nvidia_words.LookUp, table
+    made, *more = _OF_HALVES[name]
+    return made, (dtype(kind), *more)
 
 
 _OF_HALVES = {
-    "add": nvidia_halves.HalfAdd, "mul": nvidia_halves.HalfMultiply,
-    "fma": nvidia_halves.HalfMultiplyAdd,
+    "add": (nvidia_halves.HalfAdd,), "mul": (nvidia_halves.HalfMultiply,),
+    "fma": (nvidia_halves.HalfMultiplyAdd, False), "fms": (nvidia_halves.HalfMultiplyAdd, True),
+    "exceeds": (nvidia_halves.HalfExceeds,),
 }  # fmt: skip
 
 

@@ -26,6 +26,13 @@ VARIANTS = (ALIGNED, NONE)
 VARIANT_BYTES = 16
 
 
+def resident_blocks(kernel: Kernel) -> int:
+    """How many blocks a multiprocessor is to hold at once, which a program asks for, or else 1."""
+    asked = [fact.arguments[0].value for fact in kernel.where
+             if syntax.is_hint(fact) and fact.function == "resident"]  # fmt: skip
+    return max(asked, default=1)
+
+
 class Facts:
     """Answers about operands of the kernel that is being made; definitions are told to `define`."""
 

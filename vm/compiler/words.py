@@ -18,16 +18,29 @@ from typing import TYPE_CHECKING, Any
 from vm.compiler import casts, casts_fields
 from vm.compiler.casts import Choice, Plan
 from vm.compiler.casts_bits import moved_bits, repeated_part
-from vm.compiler.casts_steps import Constant, instruction_of
+from vm.compiler.casts_steps import Constant, Table, instruction_of
 from vm.compiler.rewrite import Rewriter, is_per_thread
+from vm.compiler.table_memory import cast_plan, tables_of
 from vm.isa import control
-from vm.isa.elementwise import Subtract
+from vm.isa.elementwise import Add, Less, Multiply, Subtract
 from vm.isa.instruction import Instruction
 from vm.isa.kernel import Kernel
-from vm.isa.lanes import WORD, Interleave, Pad, Pick, like
+from vm.isa.lanes import (
+    WORD,
+    Interleave,
+    Pad,
+    Pick,
+    SlotConstants,
+    ThreadIndex,
+    file_layout,
+    like,
+)
+from vm.isa.memory import SharedAllocate
+from vm.isa.nvidia import StoreShared
 from vm.isa.nvidia_packed import F16, Dequantize, Fields, slots_held
-from vm.isa.nvidia_words import WordInstruction
+from vm.isa.nvidia_words import ENTRY_BYTES, LANES, ShiftRight, WordInstruction
 from vm.isa.registers import Cast, View
+from vm.isa.synchronization import Synchronize
 from vm.isa.types import Immediate, RegisterType, ScalarType, Value
 from vm.layouts import RegisterLayout
 
@@ -35,18 +48,31 @@ if TYPE_CHECKING:
     from vm.compiler.targets.target import Target
 
 EXPANDED = (Dequantize, Fields)
+VECTOR = 16
+"""Bytes that a thread stores at once where tables are filled."""
 
 
-def write_words(kernel: Kernel, target: Target) -> Kernel:
+def write_words(kernel: Kernel, target: Target, shared_bytes: int) -> tuple[Kernel, int]:
     """The kernel with instructions on words in place of casts of packed numbers, and of single bits
-    that change places, where the target has such instructions."""
+    that change places, where the target has such instructions; and the shared memory that it takes
+    in all, where it takes `shared_bytes` without the tables that casts look up."""
     if target.family != "nvidia" or not any(map(_is_written, control.walk(kernel.body))):
-        return kernel
-    return _Words(kernel).run()
+        return kernel, shared_bytes
+    tables = tables_of(kernel, target, shared_bytes)
+    ends = [address + table.bytes for table, address in tables.items()]
+    return _Words(kernel, tables).run(), max(ends, default=shared_bytes)
 
 
 def _is_written(i: Instruction) -> bool:
     return isinstance(i, EXPANDED) or (isinstance(i, Pick) and _moves_bits(i))
+
+
+def _needs_tables(i: Instruction) -> bool:
+    """Whether tables are filled at last before a statement of the block: the first that casts, or
+    that is a group, beside which the next one may run."""
+    return isinstance(i, control.Group) or any(
+        isinstance(each, Dequantize) for each in control.walk([i])
+    )
 
 
 def _moves_bits(i: Pick) -> bool:
@@ -57,9 +83,18 @@ def _moves_bits(i: Pick) -> bool:
 
 
 class _Words(Rewriter):
-    """Writes casts anew and leaves everything else, values too, as it is."""
+    """Writes casts anew and leaves everything else, values too, as it is. `tables` are those that
+    casts look up, with their addresses."""
+
+    def __init__(self, kernel: Kernel, tables: dict[Table, int]):
+        super().__init__(kernel)
+        self.tables = tables
+        self.missing = bool(tables)  # until they are filled
 
     def rewrite(self, instruction: Instruction) -> None:
+        if self.missing and _needs_tables(instruction):
+            self.missing = False
+            self._fill_tables()
         if _is_written(instruction):
             self._expand(instruction)
             return
@@ -73,7 +108,7 @@ class _Words(Rewriter):
         self.append(instruction)
 
     def _expand(self, i: Dequantize | Fields | Pick) -> None:
-        found = _plan(i)
+        found = plan_of(i, self.tables)
         if found is not None and _has_copies(i.x.type.layout, i.result.type.layout):
             self._numbers(self._steps(found, self._words_of(i.x)), i.result)
         elif isinstance(i, Pick):
@@ -102,6 +137,39 @@ class _Words(Rewriter):
         bits = self.emit(Pick, x=i.x, slots=slots, layout=like(layout, layout.slots))
         return self.emit(View, x=bits, dtype=i.source, layout=like(layout, slots_held(i)))
 
+    def _fill_tables(self) -> None:
+        """Every thread of the block stores 16 bytes, part of an entry and its copies, and then
+        others, as far on as all threads store together."""
+        threads = self.scope.threads
+        thread = self.emit(ThreadIndex)
+        place = self.compute(Multiply, thread, VECTOR)
+        number = self.emit(View, x=self.convert(thread, WORD), dtype=WORD,
+                           layout=file_layout(threads, 1))  # fmt: skip
+        for table, address in self.tables.items():
+            self.emit(SharedAllocate, None, "table", dtype=WORD, address=address,
+                      shape=(len(table.entries), LANES))  # fmt: skip
+            vectors = table.bytes // VECTOR
+            firsts = tuple(range(0, vectors, threads))
+            words = self._entries(table, number, firsts)
+            four = tuple(slot for slot in range(len(firsts)) for _ in range(VECTOR // 4))
+            held = self.emit(Pick, x=words, slots=four, layout=file_layout(threads, len(four)))
+            for k, first in enumerate(firsts):
+                partial = first + threads > vectors
+                inside = self.compute(Less, thread, vectors - first) if partial else None
+                self.emit(StoreShared, address=place, x=held, predicate=inside, at=VECTOR * k,
+                          plus=address + VECTOR * first, bytes=VECTOR)  # fmt: skip
+        self.emit(Synchronize)
+
+    def _entries(self, table: Table, number: Value, firsts: tuple[int, ...]) -> Value:
+        """The entry of vector number + first, for each thread and first one."""
+        layout = file_layout(number.type.layout.threads, len(firsts))
+        numbers = self.emit(Pick, x=number, slots=(0,) * len(firsts), layout=layout)
+        starts = self.emit(SlotConstants, values=firsts, dtype=WORD, layout=layout)
+        vectors = self.emit(Add, x=numbers, y=starts)
+        index = self.emit(ShiftRight, x=vectors, bits=(ENTRY_BYTES // VECTOR).bit_length() - 1)
+        steps = casts.plan(table.source, table.target, (0, 1), 2).choice
+        return self._steps(Plan(steps, tuple(range(len(firsts)))), index)
+
     def _words_of(self, x: Value) -> Value:
         """The words of x; slots that are added to fill the last are not defined."""
         layout, bits = x.type.layout, x.type.dtype.bits
@@ -115,6 +183,7 @@ class _Words(Rewriter):
     def _steps(self, found: Plan, words: Value) -> Value:
         """The words of the result: the results of the steps, group after group."""
         steps, layout = found.choice.steps, words.type.layout
+        table = (self.tables[steps.table], len(steps.table.entries)) if steps.table else ()
         values: dict[int, Value] = {}
 
         def value(number: int) -> Value:
@@ -131,7 +200,7 @@ class _Words(Rewriter):
             if number < steps.words:
                 value(number)
         for number, step in enumerate(steps.steps, start=steps.words):
-            kind, attributes = instruction_of(step)
+            kind, attributes = instruction_of(step, *table)
             operands = [
                 Immediate(o.word, WORD) if isinstance(o, Constant) else value(o)
                 for o in step.operands
@@ -155,7 +224,7 @@ class _Words(Rewriter):
         self.emit(Pick, result, x=more, slots=mine, layout=type_.layout)
 
 
-def _plan(i: Dequantize | Fields | Pick) -> Plan | None:
+def plan_of(i: Dequantize | Fields | Pick, tables: dict[Table, int]) -> Plan | None:
     """The steps of an instruction; None where no rule is suited."""
     if isinstance(i, Pick):  # the bits of words, alike in as many parts as can be
         held = i.x.type.layout.slots
@@ -166,7 +235,9 @@ def _plan(i: Dequantize | Fields | Pick) -> Plan | None:
         return Plan(Choice(moved_bits.__name__, steps), tuple(range(parts)))
     kind, held = i.source or i.x.type.dtype, slots_held(i)
     if isinstance(i, Dequantize):
-        return casts.plan(kind, i.dtype, i.slots, held, i.offset, i.bits)
+        found = cast_plan(i, tables=True)
+        table = found.choice.steps.table if found else None
+        return found if table is None or table in tables else cast_plan(i, tables=False)
     if kind.is_integer:
         return casts_fields.plan(kind, i.slots, i.at, held)
     return casts.plan(kind, F16, i.slots, held, bits=i.bits, scaled=False)

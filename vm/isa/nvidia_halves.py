@@ -80,16 +80,37 @@ class HalfMultiply(_OfDtype, opcode="nv.half2_mul"):
 
 class HalfMultiplyAdd(_OfDtype, opcode="nv.half2_fma"):
     """x * y + z of pairs of f16 or bf16 with a single rounding (fma.rn.f16x2, fma.rn.bf16x2): as
-    `fma`, of each half of a word."""
+    `fma`, of each half of a word. `negated` takes z away, which of f16 is no instruction more."""
 
     x = Operand("register", "scalar", hexadecimal=True)
     y = Operand("register", "scalar", hexadecimal=True)
     z = Operand("register", "scalar", hexadecimal=True)
     dtype = Attribute("dtype")
+    negated = Attribute("boolean", False)
 
     @staticmethod
-    def compute(x: np.ndarray, y: np.ndarray, z: np.ndarray, dtype: DType) -> np.ndarray:
+    def compute(
+        x: np.ndarray, y: np.ndarray, z: np.ndarray, dtype: DType, negated: bool
+    ) -> np.ndarray:
+        z = z ^ np.uint32(0x80008000) if negated else z
         return computed(FusedMultiplyAdd.compute, dtype, x, y, z)
+
+
+class HalfExceeds(_OfDtype, opcode="nv.half2_exceeds"):
+    """Where the magnitude of an f16 of x is greater than y, all 16 bits set, which is NaN;
+    elsewhere, and beside NaN, 0 (set.gt.u32.f16x2 of abs.f16x2), of each half of a word."""
+
+    kinds = ("f16",)
+
+    x = Operand("register", "scalar", hexadecimal=True)
+    y = Operand("register", "scalar", hexadecimal=True)
+    dtype = Attribute("dtype")
+
+    @staticmethod
+    def compute(x: np.ndarray, y: np.ndarray, dtype: DType) -> np.ndarray:
+        low, high = np.abs(numbers(x, dtype)) > numbers(y, dtype)
+        ones = np.uint32(0xFFFF)
+        return np.where(low, ones, 0) | np.where(high, ones << np.uint32(16), 0).astype(np.uint32)
 
 
 class ConvertPack(_OfDtype, opcode="nv.cvt_pack"):

@@ -2,7 +2,7 @@
 
 Each works word by word on u32 tensors that the same threads hold in the same slots, most often
 files (see lanes.py); a constant or a scalar stands for that word everywhere. Source: PTX ISA 9.0,
-sections on lop3, shf, shl, shr and prmt. Those on pairs of numbers are in nvidia_halves.py.
+sections on lop3, shf, shl, shr, prmt and ld. Those on pairs of numbers are in nvidia_halves.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from vm.isa.dtypes import DType
 from vm.isa.instruction import Attribute, Instruction, Operand, describe
-from vm.isa.lanes import WORD, require_layout
+from vm.isa.lanes import WORD, from_words, require_layout, to_words
 from vm.isa.types import RegisterType, Type
 
 
@@ -161,3 +161,44 @@ class FunnelShift(WordInstruction, opcode="nv.funnel_shift"):
     def compute(low: np.ndarray, high: np.ndarray, bits: int) -> np.ndarray:
         both = high.astype(np.uint64) << np.uint64(32) | low
         return (both >> np.uint64(bits)).astype(np.uint32)
+
+
+LANES = 32
+ENTRY_BYTES = 4 * LANES
+"""From one entry of a table to the next: a word for each lane."""
+
+
+class LookUp(WordInstruction, opcode="nv.look_up"):
+    """An entry of a table in shared memory for each word (ld.shared.u32), of which each lane of a
+    warp has a copy in a bank of its own, so that lanes may look up what they like at once.
+
+    Entry e of a lane is the word at byte `address` + 128 * e + 4 * lane. Which entry is in the bits
+    of x from 7 up, as many as count `entries`, a power of two; the other bits are anything.
+    `address` is a multiple of 128."""
+
+    pure = False
+
+    x = Operand("register", hexadecimal=True)
+    address = Attribute("integer")
+    entries = Attribute("integer")
+
+    def check(self) -> Type:
+        if self.address < 0 or self.address % ENTRY_BYTES:
+            raise self.refuse("E0209", f"a table from byte {self.address} on", "address", "here",
+                              fix=f"a multiple of {ENTRY_BYTES}")  # fmt: skip
+        if self.entries < 1 or self.entries & self.entries - 1:
+            raise self.refuse("E0209", f"a table of {self.entries} entries", "entries", "here",
+                              fix="a power of two")  # fmt: skip
+        return super().check()
+
+    def run(self, machine: Any) -> np.ndarray:
+        held = to_words(machine.value(self.x), self.x.type).astype(np.int64)
+        lanes = np.arange(len(held)) % LANES
+        active = np.ones(len(held), np.bool_)
+        found = [
+            machine.load_bytes(None, self.address + (bits & ENTRY_BYTES * (self.entries - 1))
+                               + 4 * lanes, 4, active, self)
+            for bits in held.T
+        ]  # fmt: skip
+        words = np.concatenate(found, axis=1).view(np.uint32)
+        return from_words(words, self.x.type)

@@ -142,15 +142,20 @@ template <class To> VM_FUNCTION unsigned vm_pack_f8(unsigned halves) {
   return vm_pack_f8<To>(vm_low<vm_f16>(halves), vm_high<vm_f16>(halves));
 #endif
 }
-template <class From> VM_FUNCTION unsigned vm_unpack_f8(unsigned pair) {
+// The two in the lower half of a word, or in the upper one: as halves ptxas reads both where they
+// are, and shifts the upper one down if a program does.
+template <class From, bool Upper = false> VM_FUNCTION unsigned vm_unpack_f8(unsigned word) {
 #if VM_CUDA && VM_ARCH >= 890
   unsigned halves;
+  unsigned short low, high;
+  asm("mov.b32 {%0, %1}, %2;" : "=h"(low), "=h"(high) : "r"(word));
   if constexpr (vm_is<From, vm_f8e4m3>)
-    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"((unsigned short)pair));
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(Upper ? high : low));
   else
-    asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(halves) : "h"((unsigned short)pair));
+    asm("cvt.rn.f16x2.e5m2x2 %0, %1;" : "=r"(halves) : "h"(Upper ? high : low));
   return halves;
 #else
+  const unsigned pair = Upper ? word >> 16 : word;
   return vm_pack<vm_f16, vm_overflow_ieee>(vm_decode<From>(pair & 0xff),
                                            vm_decode<From>(pair >> 8 & 0xff));
 #endif
@@ -186,7 +191,8 @@ VM_FUNCTION void vm_cast(vm_register<To, N>& target, const vm_register<From, N>&
 #if VM_CUDA && VM_ARCH >= 890
   } else if constexpr (vm_is<To, vm_f16> && vm_is<From, vm_f8e4m3>) {
     VM_UNROLL for (int k = 0; k < N; k += 2)
-      target.words[k / 2] = vm_unpack_f8<From>(source.words[k / 4] >> (8 * (k % 4)));
+      target.words[k / 2] = k % 4 == 0 ? vm_unpack_f8<From>(source.words[k / 4])
+                                       : vm_unpack_f8<From, true>(source.words[k / 4]);
   } else if constexpr ((vm_is<To, vm_f8e4m3> || vm_is<To, vm_f8e5m2>) && Mode == vm_overflow_saturate &&
                        vm_is_narrow_float<From> && From::bits >= 16) {
     VM_UNROLL for (int k = 0; k < N; k += 2) {

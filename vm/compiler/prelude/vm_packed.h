@@ -110,6 +110,19 @@ template <class T> VM_FUNCTION unsigned vm_pair_fma(unsigned a, unsigned b, unsi
 #endif
 }
 
+template <class T> VM_FUNCTION unsigned vm_pair_negated(unsigned a) {
+#if VM_CUDA  // which ptxas makes part of an instruction of f16 that takes it
+  unsigned result;
+  if constexpr (vm_is<T, vm_f16>)
+    asm("neg.f16x2 %0, %1;" : "=r"(result) : "r"(a));
+  else
+    asm("neg.bf16x2 %0, %1;" : "=r"(result) : "r"(a));
+  return result;
+#else
+  return a ^ 0x80008000u;
+#endif
+}
+
 // Adding, subtracting and multiplying in f32 and rounding again is right for 11 bits and fewer: f32
 // has more than twice as many (Figueroa, "When is double rounding innocuous?", 1995). bf16 has no
 // such instructions before sm_90: a + b = a * 1 + b, a * b = a * b + -0.

@@ -4,7 +4,10 @@
 //   vm_prmt(a, b, selector)         bytes; unlike vm_byte_permute, a digit of 8 or more gives the sign
 //                                   of the byte that it names
 //   vm_shift_left<Bits>(a), vm_shift_right<Bits, Signed>(a), vm_funnel_shift<Bits>(low, high)
-//   vm_half2_add<T>(a, b), vm_half2_mul<T>(a, b), vm_half2_fma<T>(a, b, c)    pairs of f16 or bf16
+//   vm_half2_add<T>(a, b), vm_half2_mul<T>(a, b)    pairs of f16 or bf16
+//   vm_half2_fma<T, Negated>(a, b, c)               a b + c, or a b - c
+//   vm_half2_exceeds<T>(a, b)                       of f16: all ones where |a| > b
+//   vm_look_up<Address, Entries>(a)                 an entry of a table, the lane's own copy
 //   vm_cvt_pack<T, Mode>(target, low, high)    of two f32; registers of as many, or one for all
 //   vm_cvt_f8x2_to_half2<T>(a), vm_cvt_half2_to_f8x2<T>(a)                    the f8 in the lower half
 #pragma once
@@ -37,8 +40,26 @@ template <class T> VM_FUNCTION unsigned vm_half2_add(unsigned a, unsigned b) {
 template <class T> VM_FUNCTION unsigned vm_half2_mul(unsigned a, unsigned b) {
   return vm_pair_mul<T>(a, b);
 }
-template <class T> VM_FUNCTION unsigned vm_half2_fma(unsigned a, unsigned b, unsigned c) {
-  return vm_pair_fma<T>(a, b, c);
+template <class T, bool Negated> VM_FUNCTION unsigned vm_half2_fma(unsigned a, unsigned b, unsigned c) {
+  return vm_pair_fma<T>(a, b, Negated ? vm_pair_negated<T>(c) : c);
+}
+template <class T> VM_FUNCTION unsigned vm_half2_exceeds(unsigned a, unsigned b) {
+#if VM_CUDA
+  unsigned result;
+  asm("{.reg .b32 m; abs.f16x2 m, %1; set.gt.u32.f16x2 %0, m, %2;}" : "=r"(result) : "r"(a), "r"(b));
+  return result;
+#else
+  const unsigned magnitudes = a & 0x7fff7fffu;
+  return (vm_low<T>(magnitudes) > vm_low<T>(b) ? 0xffffu : 0) |
+         (vm_high<T>(magnitudes) > vm_high<T>(b) ? 0xffff0000u : 0);
+#endif
+}
+// What lies in a table of which each lane has a copy, 4 bytes from lane to lane.
+template <int Address, int Entries> VM_FUNCTION unsigned vm_look_up(unsigned a VM_PLACE) {
+  const unsigned entry = vm_lop3<0xea>(a, 128u * (Entries - 1), 4u * (VM_THREAD % 32u));
+  unsigned word;
+  vm_load_shared<4>(&word, 0, Address + entry, true VM_AT);
+  return word;
 }
 template <class T> VM_FUNCTION unsigned vm_cvt_f8x2_to_half2(unsigned a) { return vm_unpack_f8<T>(a); }
 template <class T> VM_FUNCTION unsigned vm_cvt_half2_to_f8x2(unsigned a) { return vm_pack_f8<T>(a); }

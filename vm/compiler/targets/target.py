@@ -8,6 +8,9 @@ from vm.compiler.rules import RuleSet
 from vm.isa import gpu, gpu_atomics, launch_memory
 from vm.layouts import Fragment
 
+RESERVED_BYTES = 1024
+"""Shared memory of a block that the system takes (CUDA C++ Programming Guide, "Shared Memory")."""
+
 
 @dataclass(frozen=True)
 class MachineInstructions:
@@ -53,3 +56,8 @@ class Target:
     registers: int
     fragments: tuple[Fragment, ...]
     rules: RuleSet
+
+    def blocks(self, shared_bytes: int) -> int:
+        """How many blocks of so much shared memory a multiprocessor has room for. Each takes
+        RESERVED_BYTES more, and what one block may have is all of it but those."""
+        return (self.shared_bytes + RESERVED_BYTES) // (shared_bytes + RESERVED_BYTES)
