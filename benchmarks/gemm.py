@@ -24,7 +24,7 @@ if not __package__:  # run as a file: make the `benchmarks` package importable
 from benchmarks.ceilings import Ceiling
 from benchmarks.machine import command_of
 from benchmarks.peers import PEERS, Peer
-from benchmarks.problem import SIX_SHAPES, Point, order_points, parse_points
+from benchmarks.problem import SIX_SHAPES, UNITS, Point, order_points, parse_points
 from benchmarks.report import Device, Failure, Result, Timing, make_row, summary_text
 
 PEER_ERRORS = (
@@ -159,6 +159,7 @@ def arguments(command_line: Sequence[str]) -> argparse.Namespace:
         help="comma-separated lists, their product is measured; repeatable "
         "(default: the six shapes, u4, M = 1, 8, 16)",
     )
+    parser.add_argument("--activation", choices=UNITS, default="f16", help="of A and C (f16)")
     parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated; default all")
     parser.add_argument("--rounds", type=int, default=20, help="samples per peer and point")
     parser.add_argument("--seed", type=int, default=1, help="of the random data")
@@ -178,7 +179,7 @@ def main(command_line: Sequence[str]) -> int:
         print(summary_text(Result.read(options.show), SIX_SHAPES))
         return 0
     texts = options.points or [",".join(SIX_SHAPES) + ":u4:1,8,16"]
-    points = [point for text in texts for point in parse_points(text)]
+    points = [point for text in texts for point in parse_points(text, options.activation)]
     chosen = [PEERS[name] for name in options.peers.split(",")]
     if options.dry_run:
         from benchmarks.dry import DryLaboratory, dry_peers
@@ -197,6 +198,7 @@ def main(command_line: Sequence[str]) -> int:
         versions={"python": platform.python_version()} | versions,
         missing=missing,
         seed=options.seed,
+        activation=options.activation,
     )
     run(laboratory, result, peers, points, options.rounds, options.out)
     print(summary_text(result, SIX_SHAPES))

@@ -22,16 +22,20 @@ ROWS_AT_ONCE = 4096
 """Rows of W that are dequantized to float64 at a time."""
 
 
+TORCH_TYPES = {"f16": torch.float16, "bf16": torch.bfloat16}
+
+
 @dataclass(frozen=True)
 class Problem:
     """Random data of one point, and what the answer is."""
 
+    point: Point
     activations: torch.Tensor
-    """A: f16 [M, K], normal(0, 1)."""
+    """A: [M, K], normal(0, 1)."""
     codes: torch.Tensor
     """uint8 [N, K], uniform over all codes."""
     scales: torch.Tensor
-    """f16 [N, K / GROUP]; weights come out with a standard deviation near 0.02."""
+    """In the type of A [N, K / GROUP]; weights come out with a standard deviation near 0.02."""
     values: torch.Tensor
     """float64 [2^bits]: code -> number."""
     reference: torch.Tensor
@@ -42,6 +46,7 @@ class Problem:
     @classmethod
     def random(cls, point: Point, seed: int) -> Problem:
         generator = torch.Generator("cuda").manual_seed(seed)
+        kind = TORCH_TYPES[point.activation]
 
         def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
             return low + (high - low) * torch.rand(shape, device="cuda", generator=generator)
@@ -50,34 +55,38 @@ class Problem:
         codes = torch.empty((point.n, point.k), dtype=torch.uint8, device="cuda")
         codes.random_(0, 2**point.weight.bits, generator=generator)
         size = 0.02 / float((values**2).mean() ** 0.5)
-        scales = uniform(0.5 * size, 1.5 * size, point.n, point.k // GROUP).half()
+        scales = uniform(0.5 * size, 1.5 * size, point.n, point.k // GROUP).to(kind)
         activations = torch.randn(
             (point.m, point.k), device="cuda", generator=generator, dtype=torch.float32
-        ).half()
+        ).to(kind)
         parts = [
             (activations.double() @ weight.T, activations.double().abs() @ weight.abs().T)
             for _, weight in weight_chunks(codes, scales, values)
         ]
         reference, magnitude = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-        return cls(activations, codes, scales, values, reference, magnitude)
+        return cls(point, activations, codes, scales, values, reference, magnitude)
 
-    def dequantized_f16(self) -> torch.Tensor:
-        """W as f16 [N, K], rounded once."""
-        weight = torch.empty(self.codes.shape, dtype=torch.float16, device="cuda")
+    def dequantized(self) -> torch.Tensor:
+        """W in the type of A [N, K], rounded once."""
+        kind = self.activations.dtype
+        weight = torch.empty(self.codes.shape, dtype=kind, device="cuda")
         for rows, chunk in weight_chunks(self.codes, self.scales, self.values):
-            weight[rows] = chunk.half()
+            weight[rows] = chunk.to(kind)
         return weight
 
     def new_outputs(self, count: int) -> tuple[torch.Tensor, ...]:
         """Poisoned with NaN."""
         shape = (self.activations.shape[0], self.codes.shape[0])
         return tuple(
-            torch.full(shape, torch.nan, dtype=torch.float16, device="cuda") for _ in range(count)
+            torch.full(shape, torch.nan, dtype=self.activations.dtype, device="cuda")
+            for _ in range(count)
         )
 
     def error(self, output: torch.Tensor) -> Error:
-        k = self.activations.shape[1]
-        return output_error(output.double(), self.reference, self.magnitude, k)
+        kind = self.point.activation
+        return output_error(
+            output.double(), self.reference, self.magnitude, self.point.k, kind
+        )
 
 
 def weight_chunks(

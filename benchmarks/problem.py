@@ -3,8 +3,8 @@
 Everything here is arithmetic on numbers or on arrays of either NumPy or torch (only operators and
 methods that both have), so that the tests run without a GPU and without torch.
 
-The product is C[M, N] = A[M, K] @ W[N, K]^T with A and C in f16, and W[n, k] =
-value(code[n, k]) * scale[n, k // GROUP], scale in f16.
+The product is C[M, N] = A[M, K] @ W[N, K]^T with A and C in f16 or bf16, and W[n, k] =
+value(code[n, k]) * scale[n, k // GROUP], scale in the type of A.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from vm.isa.dtypes import dtype
+
 GROUP = 128
-"""Weights that share one f16 scale, along K."""
+"""Weights that share one scale, along K."""
 
 SHAPES: dict[str, tuple[int, int]] = {
     "8192x8192": (8192, 8192),
@@ -39,15 +43,16 @@ LIGHT_LIMIT = 64
 
 @dataclass(frozen=True)
 class WeightType:
-    """An integer `u<bits>` with zero point 2^(bits-1), or a float `f<bits>e<exp>m<man>`.
+    """An integer `u<bits>` with zero point 2^(bits-1), a float `f<bits>e<exp>m<man>`, or `nf4`.
 
-    Floats have a sign bit, bias 2^(exp-1) - 1, subnormals and no special codes.
+    Floats have a sign bit, bias 2^(exp-1) - 1, subnormals and no special codes; nf4 is a codebook.
     """
 
     name: str
     bits: int
     exponent_bits: int = 0
     mantissa_bits: int = 0
+    codebook: tuple[float, ...] = ()
 
     @classmethod
     def parse(cls, name: str) -> WeightType:
@@ -55,17 +60,25 @@ class WeightType:
         integer = re.fullmatch(r"u([1-8])", name)
         if integer:
             return cls(name, int(integer[1]))
+        if name == "nf4":
+            return cls(name, 4, codebook=tuple(map(float, dtype(name).decode(np.arange(16)))))
         real = re.fullmatch(r"f([3-8])e([1-6])m([0-6])", name)
         if real and int(real[1]) == 1 + int(real[2]) + int(real[3]):
             return cls(name, int(real[1]), int(real[2]), int(real[3]))
-        raise ValueError(f"no weight type {name!r}: expected u1..u8 or f<bits>e<exp>m<man>")
+        raise ValueError(f"no weight type {name!r}: expected u1..u8, f<bits>e<exp>m<man> or nf4")
 
     @property
     def is_float(self) -> bool:
         return self.exponent_bits > 0
 
+    @property
+    def is_integer(self) -> bool:
+        return not self.is_float and not self.codebook
+
     def values(self) -> list[float]:
         """The number that each code stands for, indexed by code."""
+        if self.codebook:
+            return list(self.codebook)
         if not self.is_float:
             return [float(code - 2 ** (self.bits - 1)) for code in range(2**self.bits)]
         return [self._float_value(code) for code in range(2**self.bits)]
@@ -87,6 +100,8 @@ class Point:
     shape: str
     weight: WeightType
     m: int
+    activation: str = "f16"
+    """The type of A and C, and of the scales: f16 or bf16."""
 
     @property
     def n(self) -> int:
@@ -102,7 +117,7 @@ class Point:
 
     @property
     def weight_bytes(self) -> int:
-        """Packed weights and their f16 scales."""
+        """Packed weights and their scales."""
         return math.ceil(self.n * self.k * self.weight.bits / 8) + 2 * self.n * self.k // GROUP
 
     @property
@@ -119,7 +134,7 @@ class Point:
         return 1e6 * max(self.bytes / read_bytes_per_second, self.flops / flops_per_second)
 
 
-def parse_points(text: str) -> list[Point]:
+def parse_points(text: str, activation: str = "f16") -> list[Point]:
     """`SHAPES:WEIGHTS:MS`, each a comma-separated list, to the product of the three lists."""
     parts = text.split(":")
     if len(parts) != 3:
@@ -129,7 +144,7 @@ def parse_points(text: str) -> list[Point]:
         if shape not in SHAPES:
             raise ValueError(f"no shape {shape!r}; known: {', '.join(SHAPES)}")
     return [
-        Point(shape, WeightType.parse(weight), int(m))
+        Point(shape, WeightType.parse(weight), int(m), activation)
         for shape in shapes
         for weight in weights
         for m in rows
@@ -179,22 +194,25 @@ def pack_planes(codes: Any, bits: int) -> Any:
     return words
 
 
-UNIT_F16 = 2.0**-11
-"""Largest relative error of rounding to f16 (normal numbers)."""
+UNITS = {"f16": 2.0**-11, "bf16": 2.0**-8}
+"""Largest relative error of rounding to a type of activations (normal numbers)."""
 
-SMALLEST_F16 = 2.0**-25
-"""Largest absolute error of rounding to f16 where it is subnormal."""
+SMALLEST = {"f16": 2.0**-25, "bf16": 2.0**-134}
+"""Largest absolute error of rounding to it where it is subnormal."""
 
 UNIT_F32_TRUNCATED = 2.0**-23
 """Relative error of one f32 addition that truncates, as the tensor cores do."""
 
-NORM_BOUND = 2 * UNIT_F16
-"""Bound for ||C - reference|| / ||reference||.
 
-A kernel may round each dequantized weight to f16 and rounds each output to f16. Either rounding
-moves the norm by at most one unit roundoff, if the roundings of the weights are not all of one
-sign; the f32 accumulation adds far less. A single weight missing in 8192 gives 1e-2.
-"""
+def norm_bound(activation: str) -> float:
+    """Bound for ||C - reference|| / ||reference||.
+
+    A kernel may round each dequantized weight to the type of the activations and rounds each output
+    to it. Either rounding moves the norm by at most one unit roundoff, if the roundings of the
+    weights are not all of one sign; the f32 accumulation adds far less. A single weight missing in
+    8192 gives 1.1e-2, which is more than either bound.
+    """
+    return 2 * UNITS[activation]
 
 
 @dataclass(frozen=True)
@@ -205,22 +223,25 @@ class Error:
     """||C - reference|| / ||reference||; NaN if an element was not written."""
     worst: float
     """Largest |C - reference| over the bound of that element."""
+    bound: float
+    """Of `norm`."""
 
     @property
     def is_within_bound(self) -> bool:
         """False too for NaN, with which outputs are poisoned."""
-        return self.norm <= NORM_BOUND and self.worst <= 1.0
+        return self.norm <= self.bound and self.worst <= 1.0
 
 
-def output_error(output: Any, reference: Any, magnitude: Any, k: int) -> Error:
+def output_error(
+    output: Any, reference: Any, magnitude: Any, k: int, activation: str = "f16"
+) -> Error:
     """Compares an output with the reference, all three float64 of shape (M, N).
 
     `magnitude` is sum |a| |w|. An element is within its bound if it differs by no more than the
     rounding of the output, the rounding of each weight, and K truncating f32 additions.
     """
-    difference = abs(output - reference)
-    bound = (
-        UNIT_F16 * abs(reference) + (UNIT_F16 + k * UNIT_F32_TRUNCATED) * magnitude + SMALLEST_F16
-    )
+    difference, unit = abs(output - reference), UNITS[activation]
+    bound = unit * abs(reference) + (unit + k * UNIT_F32_TRUNCATED) * magnitude
+    bound = bound + SMALLEST[activation]
     norm = float((difference**2).sum()) ** 0.5 / float((reference**2).sum()) ** 0.5
-    return Error(norm, float((difference / bound).max()))
+    return Error(norm, float((difference / bound).max()), norm_bound(activation))

@@ -93,6 +93,8 @@ class Result:
     missing: dict[str, str]
     """Peer -> why it could not be imported."""
     seed: int
+    activation: str = "f16"
+    """The type of A, C and scales."""
     read_bytes_per_second: float = 0.0
     read_variants: dict[str, float] = field(default_factory=dict)
     f16_flops_per_second: float = 0.0
@@ -223,6 +225,7 @@ def summary_text(result: Result, shapes: Sequence[str]) -> str:
     device = result.device
     parts = [
         f"{device.name}, driver {device.driver}, CUDA {device.cuda}, {result.date}",
+        f"activations: {result.activation}",
         "versions: " + ", ".join(f"{name} {text}" for name, text in result.versions.items()),
         f"ceilings: {result.read_bytes_per_second / 1e12:.3f} TB/s read, "
         f"{result.f16_flops_per_second / 1e12:.0f} TFLOP/s f16",

@@ -148,7 +148,7 @@ def fitting_shared_memory(
             span = max(1, LEAST_STAGE // stage_bytes(form, one))
             span = min(span, max(1, tiles // warps))
             room = device.shared_bytes // resident - device.reserved_bytes
-            room -= warps * rows * columns * 4
+            room -= warps * rows * columns * 4 + table_bytes(form)
             one = replace(one, span=span)
             most = min(room // (warps * (stage_bytes(form, one) + 8)), -(-tiles // (span * warps)))
             least = 1 if device.has_bulk_copies else 2
@@ -216,10 +216,20 @@ def _sums(form: Form, schedule: Schedule) -> float:
 
 
 def shared_bytes(form: Form, schedule: Schedule) -> int:
-    """Bytes of shared memory of a block: rings with their barriers, and the sums of its warps."""
+    """Bytes of shared memory of a block: rings with their barriers, the sums of its warps, and what
+    casts look up."""
     ring = schedule.stages * (stage_bytes(form, schedule) + 8)
     sums = schedule.warps + (1 if schedule.blocks else 0)
-    return schedule.warps * ring + sums * schedule.rows * schedule.columns * 4
+    sum_bytes = sums * schedule.rows * schedule.columns * 4
+    return schedule.warps * ring + sum_bytes + table_bytes(form)
+
+
+@lru_cache(maxsize=64)
+def table_bytes(form: Form) -> int:
+    """Bytes of the table that casts of a codebook look up; 0 where they look up none."""
+    found = plan(dtype(form.weight), dtype(form.activation), (0, 1), 2, tables=True)
+    table = found.choice.steps.table if found else None
+    return table.bytes if table else 0
 
 
 def places(form: Form, schedule: Schedule, device: Device) -> int:
@@ -254,7 +264,7 @@ def _cast_cost(form: Form, source: DType, as_fields: bool) -> float:
         return SLOW_CAST if steps == math.inf else steps
     run = 32
     slots = ordered(run, best_distance(source, target, run), lanes_of(target))
-    found = plan(source, target, slots, run, form.offset)
+    found = plan(source, target, slots, run, form.offset, tables=True)
     cost = SLOW_CAST if found is None else found.cost / run
     return cost + (0.5 if form.zero_point else 0.0)
 

@@ -18,6 +18,8 @@ from benchmarks.problem import GROUP, Point, pack_words
 from benchmarks.timing import rotation
 
 if TYPE_CHECKING:
+    import torch
+
     from benchmarks.laboratory import Problem
 
 
@@ -28,8 +30,8 @@ def humming_version() -> str:
 
 
 def supports(point: Point) -> bool:
-    """f16 activations: integers of 1 to 8 bits, signed floats with at most 5 exponent bits."""
-    return point.weight.exponent_bits <= 5
+    """Integers of 1 to 8 bits, signed floats with at most 5 exponent bits."""
+    return not point.weight.codebook and point.weight.exponent_bits <= 5
 
 
 def type_name(point: Point) -> str:
@@ -39,13 +41,18 @@ def type_name(point: Point) -> str:
     return f"uint{weight.bits}"
 
 
+def torch_type(point: Point) -> torch.dtype:
+    from benchmarks.laboratory import TORCH_TYPES
+
+    return TORCH_TYPES[point.activation]
+
+
 def layer_config(point: Point) -> Any:
-    import torch
     from humming.schema import HummingWeightSchema
     from humming.transform import prepare_layer_config
 
     schema = HummingWeightSchema(b_dtype=type_name(point), weight_scale_group_size=GROUP)
-    return prepare_layer_config(point.n, point.k, schema, torch_dtype=torch.float16)
+    return prepare_layer_config(point.n, point.k, schema, torch_dtype=torch_type(point))
 
 
 def tuning_config(config: Any, point: Point, use_pdl: bool) -> tuple[str, bool]:
@@ -85,7 +92,7 @@ def prepare(use_pdl: bool, point: Point, problem: Problem) -> Prepared:
         shape_n=point.n,
         shape_k=point.k,
         weight_config={"dtype": type_name(point), "group_size": GROUP},
-        torch_dtype=torch.float16,
+        torch_dtype=torch_type(point),
     ).cuda()
     words = torch.stack(pack_words(problem.codes.to(torch.int64), point.weight.bits), dim=-1)
     words = (words - ((words >> 31) << 32)).to(torch.int32)

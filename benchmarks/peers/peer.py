@@ -21,7 +21,7 @@ class Prepared:
     launches: tuple[Callable[[], None], ...]
     """One per copy: enqueues one product on torch's current stream. Capturable in a graph."""
     outputs: tuple[torch.Tensor, ...]
-    """C of each launch, f16 [M, N]; no two share memory."""
+    """C of each launch, [M, N]; no two share memory."""
     configuration: str
     """The schedule that was chosen, for the record."""
 

@@ -53,7 +53,8 @@ def tilus_version() -> str:
 
 def supports(point: Point) -> bool:
     """Signed integers, of widths that fill whole bytes of a thread's share of a 16 x 16 tile."""
-    return not point.weight.is_float and point.weight.bits in (2, 4, 6, 8)
+    weight = point.weight
+    return point.activation == "f16" and weight.is_integer and weight.bits in (2, 4, 6, 8)
 
 
 def prepare(point: Point, problem: Problem) -> Prepared:

@@ -1,4 +1,5 @@
-"""cuBLAS through torch, on weights dequantized to f16 beforehand: what quantization must beat."""
+"""cuBLAS through torch, on weights dequantized to the type of the activations beforehand: what
+quantization must beat."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def prepare(point: Point, problem: Problem) -> Prepared:
     import torch
 
-    weight = problem.dequantized_f16()
+    weight = problem.dequantized()
     copies = [weight] + [weight.clone() for _ in range(rotation(2 * point.n * point.k) - 1)]
     outputs = problem.new_outputs(len(copies))
     launches = tuple(

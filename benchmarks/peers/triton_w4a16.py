@@ -44,7 +44,9 @@ SCHEDULES = (
 
 
 def supports(point: Point) -> bool:
-    return point.weight.bits in (2, 4, 8) and not point.weight.is_float and point.m <= ROWS
+    if point.activation != "f16" or not point.weight.is_integer:
+        return False
+    return point.weight.bits in (2, 4, 8) and point.m <= ROWS
 
 
 def triton_version() -> str:

@@ -72,7 +72,9 @@ def supports(point: Point) -> bool:
 
 def form_of(point: Point) -> Form:
     weight = point.weight
-    return Form(weight.name, GROUP, offset=0 if weight.is_float else 1 << (weight.bits - 1))
+    offset = 1 << (weight.bits - 1) if weight.is_integer else 0
+    kind = point.activation
+    return Form(weight.name, GROUP, scale=kind, activation=kind, offset=offset)
 
 
 @lru_cache(maxsize=1)

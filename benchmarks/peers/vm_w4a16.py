@@ -17,6 +17,8 @@ TILE_K = 64
 
 
 def supports(point: Point) -> bool:
+    if point.activation != "f16":
+        return False
     return point.weight.name == "u4" and point.n % TILE_N == 0 and point.k % GROUP == 0
 
 

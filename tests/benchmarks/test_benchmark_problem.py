@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from benchmarks.problem import (
     GROUP,
-    NORM_BOUND,
     SHAPES,
     SIX_SHAPES,
     Point,
@@ -45,7 +44,16 @@ def test_integers_have_their_zero_in_the_middle(bits):
     assert values == list(range(-(2 ** (bits - 1)), 2 ** (bits - 1)))
 
 
-@pytest.mark.parametrize("name", ["u0", "u9", "i4", "f4e2m2", "f9e4m4", "f4e0m3", "", "nf4"])
+def test_nf4_is_the_codebook_of_qlora():
+    """Its two outer numbers, those beside 0, and that it is no integer and no float."""
+    weight = WeightType.parse("nf4")
+    values = weight.values()
+    assert (weight.bits, values[0], values[7], values[15]) == (4, -1.0, 0.0, 1.0)
+    assert values[8] == pytest.approx(0.0795803, rel=1e-6) and values == sorted(values)
+    assert not weight.is_integer and not weight.is_float
+
+
+@pytest.mark.parametrize("name", ["u0", "u9", "i4", "f4e2m2", "f9e4m4", "f4e0m3", "", "nf3"])
 def test_what_is_no_weight_type_is_refused(name):
     with pytest.raises(ValueError, match="no weight type"):
         WeightType.parse(name)
@@ -129,23 +137,27 @@ def product(seed, rows=4, columns=64, k=4096):
     return a, w, a @ w.T, abs(a) @ abs(w).T
 
 
+KINDS = {"f16": np.float16, "bf16": ml_dtypes.bfloat16}
+
+
 @settings(deadline=None, max_examples=10)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_rounding_is_within_the_bound(seed):
+@given(seed=st.integers(0, 2**32 - 1), name=st.sampled_from(sorted(KINDS)))
+def test_rounding_is_within_the_bound(seed, name):
     a, w, reference, magnitude = product(seed)
-    rounded_twice = (a @ w.astype(np.float16).astype(np.float64).T).astype(np.float16)
-    error = output_error(rounded_twice.astype(np.float64), reference, magnitude, a.shape[1])
+    kind = KINDS[name]
+    rounded_twice = (a @ w.astype(kind).astype(np.float64).T).astype(kind).astype(np.float64)
+    error = output_error(rounded_twice, reference, magnitude, a.shape[1], name)
     assert error.is_within_bound
-    assert 0 < error.norm < NORM_BOUND
+    assert 0 < error.norm < error.bound
 
 
 @settings(deadline=None, max_examples=10)
-@given(seed=st.integers(0, 2**32 - 1), data=st.data())
-def test_one_missing_k_is_seen(seed, data):
+@given(seed=st.integers(0, 2**32 - 1), data=st.data(), name=st.sampled_from(sorted(KINDS)))
+def test_one_missing_k_is_seen(seed, data, name):
     a, w, reference, magnitude = product(seed)
     k = data.draw(st.integers(0, a.shape[1] - 1))
     without = reference - np.outer(a[:, k], w[:, k])
-    assert not output_error(without, reference, magnitude, a.shape[1]).is_within_bound
+    assert not output_error(without, reference, magnitude, a.shape[1], name).is_within_bound
 
 
 @settings(deadline=None, max_examples=10)

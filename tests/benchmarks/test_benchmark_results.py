@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.insert import RESULTS, refreshed, select, table
-from benchmarks.problem import NORM_BOUND, Point, WeightType
+from benchmarks.problem import Point, WeightType, norm_bound
 from benchmarks.report import Result
 
 FILES = sorted(RESULTS.glob("h?00-[dfw]*.json"))  # others: what needs no GPU
@@ -27,7 +27,7 @@ def test_a_committed_result_is_complete_and_consistent(path):
         ceilings = (result.read_bytes_per_second, result.f16_flops_per_second)
         assert row.floor_us == pytest.approx(point.floor_us(*ceilings), rel=1e-12)
         assert row.floor_us <= row.us_low <= row.us <= row.us_high
-        assert 0 < row.relative_error <= NORM_BOUND
+        assert 0 < row.relative_error <= norm_bound(result.activation)
         assert row.calls % row.copies == 0
 
 

@@ -26,11 +26,11 @@ VARIANTS = (ALIGNED, NONE)
 VARIANT_BYTES = 16
 
 
-def resident_blocks(kernel: Kernel) -> int:
-    """How many blocks a multiprocessor is to hold at once, which a program asks for, or else 1."""
+def resident_blocks(kernel: Kernel) -> int | None:
+    """How many blocks a multiprocessor is to hold at once, if the program says it."""
     asked = [fact.arguments[0].value for fact in kernel.where
              if syntax.is_hint(fact) and fact.function == "resident"]  # fmt: skip
-    return max(asked, default=1)
+    return max(asked, default=None)
 
 
 class Facts:

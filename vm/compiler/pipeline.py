@@ -97,7 +97,7 @@ def compile_source(
 ) -> Emitted:
     """The C++ of a kernel for a target."""
     lowered = lower(kernel, target, variant)
-    source = emit(lowered.kernel, lowered.shared_bytes, resident_blocks(kernel))
+    source = emit(lowered.kernel, lowered.shared_bytes, resident_blocks(kernel) or 1)
     return Emitted(source, manifest_of(lowered), lowered)
 
 

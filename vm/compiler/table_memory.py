@@ -1,7 +1,8 @@
 """Which tables the casts of a kernel look up, and where in shared memory they lie.
 
 A table is filled once by each block and read for each pair of numbers. So a kernel has one where a
-cast in a loop takes fewer steps with it, and where it leaves room for as many blocks as before.
+cast in a loop takes fewer steps with it, and where it leaves room for the blocks that the program
+asks for, or, if it does not say, for as many as before.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from vm.isa.nvidia_words import ENTRY_BYTES, LANES
 LEAST_THREADS = 128
 """Fewer threads would take longer to fill a table than casts gain."""
 BLOCKS_LEFT = 4
-"""As many blocks as these on a multiprocessor are enough, where a program asks for no more."""
+"""As many blocks as these on a multiprocessor are enough, where a program does not say."""
 
 
 def in_loops(statements: list[Instruction], inside: bool = False) -> Iterator[Dequantize]:
@@ -54,8 +55,8 @@ def tables_of(kernel: Kernel, target: Target, shared_bytes: int) -> dict[Table, 
         if table is None or table in found:
             continue
         address = -(-shared_bytes // ENTRY_BYTES) * ENTRY_BYTES
-        before, after = (target.blocks(taken) for taken in (shared_bytes, address + table.bytes))
-        if after >= max(resident_blocks(kernel), min(before, BLOCKS_LEFT)):
+        least = resident_blocks(kernel) or min(target.blocks(shared_bytes), BLOCKS_LEFT)
+        if target.blocks(address + table.bytes) >= least:
             found[table] = address
             shared_bytes = address + table.bytes
     return found
