@@ -118,6 +118,8 @@ others that need not, on an H200."""
 
 OCCUPANCIES = ((8, 2), (8, 3), (8, 4), (12, 2), (12, 3), (16, 1), (16, 2))
 """Warps of a block and blocks on a multiprocessor: 16 to 32 warps hide what they wait for."""
+MOST_SUMS = 1024
+"""Sums of a warp: with 2048 it has the registers of two, and nothing hides what it waits for."""
 LEAST_STAGE = 2048
 """Bytes that one bulk copy brings at least; smaller ones cost 5 to 10 %."""
 
@@ -138,10 +140,11 @@ def fitting_shared_memory(
     columns = 8 if m <= 8 else 16
     depths = (64, 128) if columns == 8 else (32, 64)
     tiles = -(-k // group_of(form))
-    for rows in (16, 32, 64):
-        if rows > max(16, n):
+    for rows in (16, 32, 64, 128):
+        if rows > max(16, n) or rows * columns > MOST_SUMS:
             continue
-        for warps, resident in OCCUPANCIES:
+        # 128 rows take so many registers that 8 warps are asked for; mostly 2 blocks fit.
+        for warps, resident in OCCUPANCIES if rows < 128 else ((8, 1),):
             if tiles < warps and warps > OCCUPANCIES[0][0]:
                 continue
             one = Schedule(rows, columns, warps, resident=resident)

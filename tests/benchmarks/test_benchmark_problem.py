@@ -152,12 +152,16 @@ def test_rounding_is_within_the_bound(seed, name):
 
 
 @settings(deadline=None, max_examples=10)
-@given(seed=st.integers(0, 2**32 - 1), data=st.data(), name=st.sampled_from(sorted(KINDS)))
-def test_one_missing_k_is_seen(seed, data, name):
+@given(seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_one_missing_k_is_seen(seed, data):
+    """Any in f16; in bf16, whose bound is eight times as wide, those that add as much as others."""
     a, w, reference, magnitude = product(seed)
-    k = data.draw(st.integers(0, a.shape[1] - 1))
-    without = reference - np.outer(a[:, k], w[:, k])
-    assert not output_error(without, reference, magnitude, a.shape[1], name).is_within_bound
+    added = np.linalg.norm(a, axis=0) * np.linalg.norm(w, axis=0)
+    as_much = np.flatnonzero(added >= added.mean())
+    for name, several in (("f16", np.arange(a.shape[1])), ("bf16", as_much)):
+        k = several[data.draw(st.integers(0, len(several) - 1))]
+        without = reference - np.outer(a[:, k], w[:, k])
+        assert not output_error(without, reference, magnitude, a.shape[1], name).is_within_bound
 
 
 @settings(deadline=None, max_examples=10)

@@ -16,6 +16,7 @@ from programs.gemm_schedules import (
     places,
     predicted_us,
     shared_bytes,
+    table_bytes,
     work,
 )
 from programs.quantized_matmul import FORMATS, Form
@@ -27,11 +28,30 @@ from vm.runtime.tuning import Store, tune
 FORM = Form("u4", 128, offset=8)
 
 
-def test_shared_memory_of_a_block_is_what_the_compiler_plans():
-    schedule = Schedule(32, 8, 8, stages=3, span=2)
-    made = compile_source(gemm(FORM, schedule)["gemm"].instantiate(), target("sm_90a"))
-    spare = made.manifest.shared_bytes - shared_bytes(FORM, schedule)
+@pytest.mark.parametrize("form", [FORM, Form("nf4", 128)], ids=["integers", "a codebook"])
+def test_shared_memory_of_a_block_is_what_the_compiler_plans(form):
+    schedule = Schedule(32, 8, 8, stages=2, span=2)
+    made = compile_source(gemm(form, schedule)["gemm"].instantiate(), target("sm_90a"))
+    spare = made.manifest.shared_bytes - shared_bytes(form, schedule)
     assert 0 <= spare < 128  # what aligns its parts
+
+
+def test_room_for_the_tables_that_casts_look_up():
+    form = Form("nf4", 128)
+    assert table_bytes(form) == 32 << 10 and table_bytes(FORM) == 0
+    for schedule in fitting(form, 1, 8192, 8192, H100):
+        taken = shared_bytes(form, schedule) + H100.reserved_bytes
+        assert taken * schedule.resident <= H100.shared_bytes
+
+
+def test_tiles_of_128_rows_are_for_few_columns_and_many_rows():
+    """Where there are enough of them for all multiprocessors, the activations are read half as
+    often."""
+    for m, n, wanted in ((8, 57344, True), (16, 57344, False), (8, 64, False)):
+        found = {schedule.rows for schedule in fitting(FORM, m, n, 8192, H100)}
+        assert (128 in found) == wanted
+    assert 128 in {each.rows for each in best(FORM, 8, 57344, 8192, H100, 4)}
+    assert 128 not in {each.rows for each in best(FORM, 8, 8192, 8192, H100, 8)}
 
 
 @pytest.mark.parametrize("m, n, k", [(1, 8192, 8192), (16, 3584, 14336), (3, 17, 1152)])
