@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.peers.vm_gemm import form_of
 from benchmarks.problem import Point, WeightType
 from programs import gemm_schedules as model
-from programs.gemm import Schedule, gemm
+from programs.gemm import gemm
 from programs.gemm_schedules import (
     DEVICES,
     H100,
@@ -34,6 +34,7 @@ from programs.gemm_schedules import (
     predicted_us,
     ranked,
 )
+from programs.gemm_tiling import Schedule
 from programs.quantized_matmul import Form
 
 RESULTS = Path(__file__).parent / "results"

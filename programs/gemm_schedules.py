@@ -18,12 +18,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 
-from programs.gemm import (
+from programs.gemm import gemm
+from programs.gemm_tiling import (
     DEPTHS,
     LANES,
     Schedule,
     code_of,
-    gemm,
     group_of,
     multiplies_fields,
     stage_bytes,

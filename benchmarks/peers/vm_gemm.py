@@ -25,8 +25,9 @@ from benchmarks.peers.peer import Peer, Prepared
 from benchmarks.peers.vm_w4a16 import vm_version
 from benchmarks.problem import GROUP, Point, pack_words
 from benchmarks.timing import calls_per_graph, capture, interleaved_samples, rotation
-from programs.gemm import Schedule, gemm, stage_bytes
+from programs.gemm import gemm
 from programs.gemm_schedules import DEVICES, H100, Device, best, configurations, fitting, work
+from programs.gemm_tiling import Schedule, stage_bytes
 from programs.quantized_matmul import Form
 from vm.compiler.registers import check_registers
 

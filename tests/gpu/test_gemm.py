@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from programs.gemm import Schedule, gemm
+from programs.gemm import gemm
+from programs.gemm_tiling import Schedule
 from programs.quantized_matmul import Form
 from tests.programs.test_gemm import FORMS, SCHEDULES
 from vm.isa.program import Module
@@ -70,7 +71,7 @@ def test_the_same_bits_a_thousand_times(weight, schedule):
     import torch
 
     import vm
-    from programs.gemm import stage_bytes
+    from programs.gemm_tiling import stage_bytes
 
     form = Form(weight, offset=1 << (int(weight[1:]) - 1)) if weight[0] == "u" else Form(weight)
     module = gemm(form, schedule)

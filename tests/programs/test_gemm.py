@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from programs.gemm import Schedule, gemm, group_of, main
+from programs.gemm import gemm, main
+from programs.gemm_tiling import Schedule, group_of
 from programs.quantized_matmul import FORMATS, Form
 from vm.isa.dtypes import DTypeError
 from vm.isa.program import parse

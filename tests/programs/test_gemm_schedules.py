@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from programs.gemm import Schedule, gemm
+from programs.gemm import gemm
 from programs.gemm_schedules import (
     H100,
     best,
@@ -19,6 +19,7 @@ from programs.gemm_schedules import (
     table_bytes,
     work,
 )
+from programs.gemm_tiling import Schedule
 from programs.quantized_matmul import FORMATS, Form
 from vm.compiler.pipeline import compile_source, target
 from vm.runtime import reference
