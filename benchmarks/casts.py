@@ -5,9 +5,9 @@
     python -m benchmarks.casts --gpu            # every code in every place, on the first GPU
 
 A thread loads a run of packed elements, casts them and stores the result. Of two such kernels, one
-with twice the elements of the other, the difference in instructions that neither load nor store is
-what the elements cost; loads from tables in shared memory count. Addresses, constants and what
-fills tables, which both have, are not in it.
+with twice the elements of the other, the difference in instructions that neither load from global
+memory nor store there is what the elements cost. Addresses, constants and what fills tables, which
+both have, are not in it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 from multiprocessing import get_context
@@ -88,9 +88,10 @@ def dtype_of(source: str) -> DType:
     return codebook_type(TABLES[source], dtype("f16")) if source in TABLES else dtype(source)
 
 
-def kernel(source: str, target: str, order: str, elements: int) -> Kernel:
+def kernel(source: str, target: str, order: str, elements: int, in_loop: bool) -> Kernel:
     """A kernel in which each thread casts `elements` packed ones, in the order of memory or of
-    `bit_order`; in a loop, as casts that look up tables are, which ends after a turn."""
+    `bit_order`, once, or in a loop of as many turns as arguments say: other casts look up no
+    tables."""
     free = f"bit_order(natural, SOURCE, {target})"
     size = THREADS * elements * dtype_of(source).bits // 8
     written = f"codebook({list(TABLES[source])}, f16)" if source in TABLES else source
@@ -100,13 +101,16 @@ layout natural = spatial({THREADS}, 1) * local(1, {elements})
 layout by_bit = natural.concat(local(bits(SOURCE)))
 layout held = {free if order == "free" else "by_bit"}
 layout bytes = packed(held, u1)
-program casts(X: global(u8)[{size}], Y: out(global({target}))[{THREADS}, {elements}])
+program casts(turns: i32, step: i32, X: global(u8)[{size}],
+              Y: out(global({target}))[{THREADS}, {elements}])
   grid (1) threads {THREADS}
 {{
-  for turn in range(1) {{
+  var turn = 0
+  {"while" if in_loop else "if"} turn < turns {{
     held_bits = view(load(X[0 +: {size}], layout=bytes), u1, layout=held)
     x = view(relayout(held_bits, by_bit), SOURCE, layout=natural)
     store(Y[0 +: {THREADS}, 0 +: {elements}], cast(x, {target}))
+    turn := turn + step
   }}
 }}
 """).programs["casts"].instantiate()
@@ -156,11 +160,14 @@ class Case:
         return casts.plan(given, to, slots, ELEMENTS, tables=True)
 
     def kernel(self, elements: int = ELEMENTS) -> Kernel:
-        return kernel(self.source, self.target, self.order, elements)
+        plan = self.plan()
+        looks_up = plan is not None and plan.choice.steps.table is not None
+        return kernel(self.source, self.target, self.order, elements, looks_up)
 
 
 def machine_instructions(made: Sequence[Kernel], architecture: str) -> list[int]:
-    """How many instructions of each kernel neither load nor store. All are compiled at once."""
+    """How many instructions of each kernel neither load from global memory nor store there. All are
+    compiled at once."""
     texts = [emitted(each, architecture, "aligned").source for each in made]
     names = [f"kernel_{number}" for number in range(len(texts))]
     source = "\n".join(
@@ -200,17 +207,13 @@ def counts(cases: Sequence[Case]) -> list[Count]:
 
 def cases(sources: Sequence[str]) -> list[Case]:
     """Both orders of every source and target, of targets of 8 bits those that some rule casts to;
-    where the best order is that of memory, or casts look up tables in it, it alone."""
-    memory = [
-        Case(s, t, "memory") for s, t in product(sources, casts.TARGETS)
+    where the best order is that of memory, it alone."""
+    both = [
+        Case(s, t, o)
+        for s, t, o in product(sources, casts.TARGETS, ("memory", "free"))
         if dtype(t).bits == 16 or casts.is_fast(dtype_of(s), dtype(t))
-    ]  # fmt: skip
-    found = []
-    for case in memory:
-        plan, free = case.plan(), replace(case, order="free")
-        looks_up = plan is not None and plan.choice.steps.table is not None
-        found += [case] if looks_up or free.arranged == "memory" else [case, free]
-    return found
+    ]
+    return [case for case in both if case.order == "memory" or case.arranged != "memory"]
 
 
 def all_sources() -> list[str]:
@@ -265,7 +268,7 @@ def differences_on_gpu(case: Case) -> int:
         results = []
         for run in (reference.run, run_on_cuda):
             output = np.zeros((THREADS, ELEMENTS), to.memory)
-            arguments = {"X": Tensor(dtype("u8"), (size,), held.copy()),
+            arguments = {"turns": 1, "step": 1, "X": Tensor(dtype("u8"), (size,), held.copy()),
                          "Y": Tensor(to, output.shape, output)}  # fmt: skip
             results.append(to.decode(run(made, arguments).outputs["Y"].storage.view(to.storage)))
         first, second = results

@@ -143,7 +143,7 @@ def fitting_shared_memory(
     for rows in (16, 32, 64, 128):
         if rows > max(16, n) or rows * columns > MOST_SUMS:
             continue
-        # 128 rows take so many registers that 8 warps are asked for; mostly 2 blocks fit.
+        # 128 rows take the registers of 8 warps or, with 1 stage, of 16: 2 blocks fit then.
         for warps, resident in OCCUPANCIES if rows < 128 else ((8, 1),):
             if tiles < warps and warps > OCCUPANCIES[0][0]:
                 continue
@@ -220,7 +220,7 @@ def _sums(form: Form, schedule: Schedule) -> float:
 
 def shared_bytes(form: Form, schedule: Schedule) -> int:
     """Bytes of shared memory of a block: rings with their barriers, the sums of its warps, and what
-    casts look up."""
+    casts look up, for which there is room in a schedule of `fitting_shared_memory`."""
     ring = schedule.stages * (stage_bytes(form, schedule) + 8)
     sums = schedule.warps + (1 if schedule.blocks else 0)
     sum_bytes = sums * schedule.rows * schedule.columns * 4

@@ -10,7 +10,7 @@ import pytest
 
 from tests.compiler import translation
 from vm.compiler.pipeline import lower, stages, target
-from vm.compiler.table_memory import LEAST_THREADS
+from vm.compiler.table_memory import LEAST_NUMBERS, LEAST_THREADS
 from vm.isa.control import walk
 from vm.isa.kernel import Kernel
 from vm.isa.nvidia_words import LookUp
@@ -145,12 +145,47 @@ program casts(X: global(nf4)[1, 128, 8], Y: out(global(f16))[1, 128, 8]) grid (1
   store(Y[0, 0 +: 128, 0 +: 8], cast(x, f16))
 }
 """
+TURNS = """vm 1
+program casts(X: global(nf4)[n, 128, 8], Y: out(global(f16))[n, 128, 8]) grid (1) threads 128 {
+  for i in range(4) {
+    for j in range(TURNS) {
+      x = load(X[i + j, 0 +: 128, 0 +: 8], layout=spatial(128, 1).local(1, 8))
+      store(Y[i, 0 +: 128, 0 +: 8], cast(x, f16))
+    }
+  }
+}
+"""
+# What threads hold is the same by what they computed, and their layout does not say so.
+COMPUTED = """vm 1
+program casts(X: global(u8)[n, 32, 4], Y: out(global(f16))[n, 32, 8]) grid (1) threads 128 {
+  for i in range(n) {
+    x = load(X[i, 0 +: 32, 0 +: 4], layout=replicated(4) * spatial(32, 1) * local(1, 4))
+    y = view(x, nf4, layout=spatial(128).local(8))
+    z = nv.dequantize(y, f16, [0, 1, 2, 3, 4, 5, 6, 7],
+                      replicated(4) * spatial(32, 1) * local(1, 8))
+    store(Y[i, 0 +: 32, 0 +: 8], z)
+  }
+}
+"""
 
 
 def test_who_has_no_tables():
     assert not look_ups(parse(ONCE)["casts"].instantiate())  # no loop
     assert not look_ups(loop(threads=LEAST_THREADS - 32))
     assert not look_ups(loop(source="f4e2m1"))
+
+
+def test_a_table_has_to_be_read_often_enough():
+    for turns in (2, 3, 4, 5):
+        kernel = parse(TURNS.replace("TURNS", str(turns)))["casts"].instantiate()
+        assert bool(look_ups(kernel)) == (4 * turns * 8 >= LEAST_NUMBERS)
+
+
+def test_a_cast_that_is_made_number_by_number_has_no_table():
+    kernel = parse(COMPUTED)["casts"].instantiate()
+    assert not look_ups(kernel)
+    assert lower(kernel, target("sm_80")).shared_bytes == 0
+    assert_means_the_same(kernel)
 
 
 @pytest.mark.parametrize(("name", "shared"), [("sm_80", 164), ("sm_90a", 228)])
@@ -162,12 +197,27 @@ def test_room_for_the_blocks_that_are_asked_for(name, shared):
         assert bool(look_ups(kernel, name)) == (resident == most)
 
 
+def with_shared(size: int, threads: int = 128) -> Kernel:
+    """With so many KiB of its own."""
+    more = f"  s = shared_alloc(u32, [{256 * size}])\n"
+    more += "  store(s[0 +: 1024], fill(1, u32, [1024]))\n  synchronize()\n"
+    return loop(threads, more=more)
+
+
 @pytest.mark.parametrize(
     ("beside", "has"), [(8, True), (9, False), (81, False), (82, True), (131, True), (132, False)]
 )
 def test_tables_do_not_take_the_place_of_blocks(beside, has):
-    """Of a kernel that takes KiB already: 4 blocks are as good as more, and one block, beside which
-    there is no room for a second, loses nothing."""
-    more = f"  s = shared_alloc(u32, [{256 * beside}])\n"
-    more += "  store(s[0 +: 128], fill(1, u32, [128]))\n  synchronize()\n"
-    assert bool(look_ups(loop(more=more))) == has
+    """4 blocks of 4 warps are as good as more, and one block, beside which there is no room for a
+    second, loses nothing."""
+    assert bool(look_ups(with_shared(beside))) == has
+
+
+@pytest.mark.parametrize(
+    ("name", "threads", "has"),
+    [("sm_89", 128, False), ("sm_89", 192, True), ("sm_120", 256, True), ("sm_90a", 1024, True)],
+)
+def test_blocks_that_are_left_have_warps_enough(name, threads, has):
+    """Of 99 KiB 3 blocks with a table have room, which must have 16 warps together."""
+    assert bool(look_ups(loop(threads), name)) == has
+    assert bool(look_ups(with_shared(36, 1024), "sm_90a"))

@@ -119,6 +119,7 @@ def test_codebooks():
     assert (ternary.bits, ternary.kind, ternary.max, ternary.min) == (2, "codebook", 1.0, -1.0)
     assert ternary == codebook("ternary", (-1, 0, 1), dtype("f16")) != codebook("t", (0, 1), "f16")
     assert codebook("large", range(256), "f16").bits == 8
+    assert codebook("zero", (-0.0, 1), "f16") != codebook("zero", (0.0, 1), "f16")
     with pytest.raises(DTypeError, match=r"entry 1 .* is not a value of f16; write 0\.0999"):
         codebook("c", [0.0, 0.1], "f16")
     with pytest.raises(DTypeError, match="2 to 256"):

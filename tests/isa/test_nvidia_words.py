@@ -34,6 +34,8 @@ def kernel(line: str):
         ("nv.half2_fma(x, x, 1.5, f16)", "E0205"), ("nv.half2_exceeds(x, x, bf16)", "E0205"),
         ("nv.look_up(x, address=64, entries=4)", "E0209"),
         ("nv.look_up(x, address=-128, entries=4)", "E0209"),
+        ("nv.look_up(x, address=4294967296, entries=4)", "E0209"),
+        ("nv.look_up(x, address=0, entries=16384)", "E0209"),
         ("nv.look_up(x, address=0, entries=3)", "E0209"),
         ("nv.look_up(x, address=0, entries=0)", "E0209"),
         ("nv.look_up(i, address=0, entries=4)", "E0205"),

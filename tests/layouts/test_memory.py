@@ -285,6 +285,13 @@ def test_memory_layouts_to_f2_and_back(f):
     assert np.array_equal(back.offsets(), f.offsets())
 
 
+def test_strides_that_are_no_powers_of_two_may_be_linear_too():
+    for f in (MemoryLayout((4, 1), (4,), (5,)), MemoryLayout((4, 1), (4,), (5,), Swizzle(0, 1, 1)),
+              MemoryLayout((4, 2), (4, 2), (17, 4), Swizzle(0, 2, 3))):  # fmt: skip
+        back = memory_from_binary(memory_to_binary(f), f.shape)
+        assert np.array_equal(back.offsets(), f.offsets())
+
+
 def test_a_swizzle_is_identity_plus_a_shift():
     plain, moved = (
         memory_to_binary(shared(64, 64)),

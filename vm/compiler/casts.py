@@ -144,9 +144,9 @@ def ordered(run: int, distance: int, lanes: int = 2) -> tuple[int, ...]:
 
 @lru_cache(maxsize=256)
 def best_distance(source: DType, target: DType, run: int) -> int:
-    """The distance of the slots of a pair, or of neighbours of a quad, with the shortest steps: 1,
-    the order of memory, if that is one of the best, else the greatest. A run of no fast cast is
-    left in order.
+    """The distance of the slots of a pair, or of neighbours of a quad, with the shortest steps,
+    those that look up tables included: 1, the order of memory, if that is one of the best, else the
+    greatest. A run of no fast cast is left in order.
 
     Raises `DTypeError` where the run makes no pairs, or no quads.
     """
@@ -160,7 +160,7 @@ def best_distance(source: DType, target: DType, run: int) -> int:
         whole = run * (32 // gcd(run * source.bits, 32))
         each = ordered(run, distance, lanes)
         slots = tuple(at + slot for at in range(0, whole, run) for slot in each)
-        found = plan(source, target, slots, whole)
+        found = plan(source, target, slots, whole, tables=True)
         cost = float("inf") if found is None else found.expected
         if cost < least or (found is not None and cost == least and best > 1):
             best, least = distance, cost
@@ -194,7 +194,7 @@ def best_order(source: DType, target: DType, held: int, scaled: bool = True) -> 
     size, run = block_size(source), gcd(held, LONGEST_RUN)
 
     def steps(slots: tuple[int, ...], bits: tuple[int, ...] = ()) -> float:
-        found = plan(source, target, slots, len(slots), bits=bits, scaled=scaled)
+        found = plan(source, target, slots, len(slots), bits=bits, scaled=scaled, tables=True)
         return float("inf") if found is None else found.expected / len(slots)
 
     memory = tuple(range(held if run % size or run < 2 else size))

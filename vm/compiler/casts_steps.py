@@ -81,15 +81,15 @@ class Steps:
 
     @property
     def cost(self) -> int:
-        """Machine instructions, constants not counted."""
-        return len(self.steps)
+        """Machine instructions, constants not counted: a look-up is one of logic and a load."""
+        return len(self.steps) + sum(step.name == "look_up" for step in self.steps)
 
     @property
     def expected(self) -> float:
         """Machine instructions, about: an instruction takes one constant at no cost; another has to
         be in a register, and every second time, as counted, it is copied there anew."""
         constants = [sum(isinstance(o, Constant) for o in step.operands) for step in self.steps]
-        return len(self.steps) + sum(count - 1 for count in constants if count > 1) / 2
+        return self.cost + sum(count - 1 for count in constants if count > 1) / 2
 
     def run(self, words: np.ndarray) -> np.ndarray:
         """The results of each row of words: uint32[n, words] to uint32[n, results]."""

@@ -26,13 +26,6 @@ VARIANTS = (ALIGNED, NONE)
 VARIANT_BYTES = 16
 
 
-def resident_blocks(kernel: Kernel) -> int | None:
-    """How many blocks a multiprocessor is to hold at once, if the program says it."""
-    asked = [fact.arguments[0].value for fact in kernel.where
-             if syntax.is_hint(fact) and fact.function == "resident"]  # fmt: skip
-    return max(asked, default=None)
-
-
 class Facts:
     """Answers about operands of the kernel that is being made; definitions are told to `define`."""
 

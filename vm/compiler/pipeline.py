@@ -15,7 +15,7 @@ from vm.compiler import (  # noqa: F401  (they register how these are written)
     emit_words,
 )
 from vm.compiler.emit import emit, kernel_symbol, pointers, scalars, unsupported
-from vm.compiler.facts import ALIGNED, Facts, resident_blocks
+from vm.compiler.facts import ALIGNED, Facts
 from vm.compiler.launch_memory import extent_facts, launch_memory
 from vm.compiler.layouts import infer_layouts
 from vm.compiler.selection import Choice, select
@@ -79,7 +79,7 @@ def stages(kernel: Kernel, target: Target, variant: str = ALIGNED) -> dict[str, 
     found["shared"] = plan_shared(found["layouts"], target.shared_bytes, target.banks)
     selected = select(found["shared"], target, planned_bytes(found["shared"]), variant)
     found["select"] = selected.kernel
-    found["words"], _ = write_words(found["select"], target, selected.shared_bytes)
+    found["words"] = write_words(found["select"], target, selected.shared_bytes)
     return found
 
 
@@ -88,7 +88,8 @@ def lower(kernel: Kernel, target: Target, variant: str = ALIGNED) -> Lowered:
     _check_warps(kernel, target)
     planned = plan_shared(infer_layouts(kernel), target.shared_bytes, target.banks)
     selected = select(planned, target, planned_bytes(planned), variant)
-    kernel, shared_bytes = write_words(selected.kernel, target, selected.shared_bytes)
+    kernel = write_words(selected.kernel, target, selected.shared_bytes)
+    shared_bytes = max(selected.shared_bytes, planned_bytes(kernel))
     return Lowered(kernel, target, variant, shared_bytes, tuple(selected.choices))
 
 
@@ -97,7 +98,7 @@ def compile_source(
 ) -> Emitted:
     """The C++ of a kernel for a target."""
     lowered = lower(kernel, target, variant)
-    source = emit(lowered.kernel, lowered.shared_bytes, resident_blocks(kernel) or 1)
+    source = emit(lowered.kernel, lowered.shared_bytes, kernel.resident_blocks or 1)
     return Emitted(source, manifest_of(lowered), lowered)
 
 
@@ -160,4 +161,3 @@ def _check_warps(kernel: Kernel, target: Target) -> None:
 
 def _text(extent: Any) -> str:
     return str(extent) if isinstance(extent, int) else format_expression(extent)
-

@@ -33,6 +33,7 @@ from vm.isa.lanes import (
     SlotConstants,
     ThreadIndex,
     file_layout,
+    holds_copies,
     like,
 )
 from vm.isa.memory import SharedAllocate
@@ -42,7 +43,6 @@ from vm.isa.nvidia_words import ENTRY_BYTES, LANES, ShiftRight, WordInstruction
 from vm.isa.registers import Cast, View
 from vm.isa.synchronization import Synchronize
 from vm.isa.types import Immediate, RegisterType, ScalarType, Value
-from vm.layouts import RegisterLayout
 
 if TYPE_CHECKING:
     from vm.compiler.targets.target import Target
@@ -52,15 +52,13 @@ VECTOR = 16
 """Bytes that a thread stores at once where tables are filled."""
 
 
-def write_words(kernel: Kernel, target: Target, shared_bytes: int) -> tuple[Kernel, int]:
+def write_words(kernel: Kernel, target: Target, shared_bytes: int) -> Kernel:
     """The kernel with instructions on words in place of casts of packed numbers, and of single bits
-    that change places, where the target has such instructions; and the shared memory that it takes
-    in all, where it takes `shared_bytes` without the tables that casts look up."""
+    that change places, where the target has such instructions. Of shared memory `shared_bytes` are
+    taken; what casts look up lies behind them."""
     if target.family != "nvidia" or not any(map(_is_written, control.walk(kernel.body))):
-        return kernel, shared_bytes
-    tables = tables_of(kernel, target, shared_bytes)
-    ends = [address + table.bytes for table, address in tables.items()]
-    return _Words(kernel, tables).run(), max(ends, default=shared_bytes)
+        return kernel
+    return _Words(kernel, tables_of(kernel, target, shared_bytes)).run()
 
 
 def _is_written(i: Instruction) -> bool:
@@ -109,7 +107,7 @@ class _Words(Rewriter):
 
     def _expand(self, i: Dequantize | Fields | Pick) -> None:
         found = plan_of(i, self.tables)
-        if found is not None and _has_copies(i.x.type.layout, i.result.type.layout):
+        if found is not None:
             self._numbers(self._steps(found, self._words_of(i.x)), i.result)
         elif isinstance(i, Pick):
             self.append(i)
@@ -225,7 +223,10 @@ class _Words(Rewriter):
 
 
 def plan_of(i: Dequantize | Fields | Pick, tables: dict[Table, int]) -> Plan | None:
-    """The steps of an instruction; None where no rule is suited."""
+    """The steps of an instruction; None where no rule is suited, or lanes hold what views do not
+    know."""
+    if not holds_copies(i.x.type.layout, i.result.type.layout):
+        return None
     if isinstance(i, Pick):  # the bits of words, alike in as many parts as can be
         held = i.x.type.layout.slots
         is_permutation = sorted(i.slots) == list(range(held))
@@ -241,16 +242,6 @@ def plan_of(i: Dequantize | Fields | Pick, tables: dict[Table, int]) -> Plan | N
     if kind.is_integer:
         return casts_fields.plan(kind, i.slots, i.at, held)
     return casts.plan(kind, F16, i.slots, held, bits=i.bits, scaled=False)
-
-
-def _has_copies(held: RegisterLayout, wanted: RegisterLayout) -> bool:
-    """Whether threads that hold copies in `wanted` hold copies in `held`. Where they need not, they
-    may hold the same by what they computed, which views do not know."""
-    if wanted.replication == 1:
-        return True
-    groups = like(wanted, 1).flat()[:, 0].tolist()
-    pairs = set(zip(groups, like(held, 1).flat()[:, 0].tolist(), strict=True))
-    return len(pairs) == len(set(groups))
 
 
 def together(statements: Iterable[Instruction]) -> Iterator[list[Instruction]]:

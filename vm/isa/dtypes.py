@@ -58,6 +58,8 @@ class DType:
     has_nan: bool = False
     table: tuple[float, ...] = ()
     entry: DType | None = None
+    negative_zeros: tuple[int, ...] = ()
+    """Which entries of the table are -0.0: as numbers they equal 0.0, and types must not."""
 
     def __str__(self) -> str:
         return self.name
@@ -289,6 +291,7 @@ def codebook(name: str, table: Sequence[float], entry_dtype: DType | str) -> DTy
         has_nan=len(table) & (len(table) - 1) != 0,
         table=tuple(entries.tolist()),
         entry=entry,
+        negative_zeros=tuple(np.flatnonzero((entries == 0) & np.signbit(entries)).tolist()),
     )
 
 

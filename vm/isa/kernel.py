@@ -45,6 +45,13 @@ class Kernel:
         """The canonical text: locals are renamed in the order in which they are bound."""
         return format_definition(_Writer(self, canonical=True).definition())
 
+    @property
+    def resident_blocks(self) -> int | None:
+        """How many blocks a multiprocessor is to hold at once, if the program says it."""
+        asked = [fact.arguments[0].value for fact in self.where
+                 if syntax.is_hint(fact) and fact.function == "resident"]  # fmt: skip
+        return max(asked, default=None)
+
     def __str__(self) -> str:
         return format_definition(_Writer(self, canonical=False).definition())
 

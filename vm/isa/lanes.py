@@ -49,6 +49,16 @@ def words_of(type_: RegisterType) -> int:
     return -(-type_.layout.slots * type_.dtype.bits // 32)
 
 
+def holds_copies(held: RegisterLayout, wanted: RegisterLayout) -> bool:
+    """Whether threads that hold copies in `wanted` hold copies in `held`. Where they need not, they
+    may hold the same by what they computed, which views do not know."""
+    if wanted.replication == 1:
+        return True
+    groups = like(wanted, 1).flat()[:, 0].tolist()
+    pairs = set(zip(groups, like(held, 1).flat()[:, 0].tolist(), strict=True))
+    return len(pairs) == len(set(groups))
+
+
 def to_words(values: np.ndarray, type_: RegisterType) -> np.ndarray:
     """The words of a register tensor: uint32[threads, words], unused bits 0."""
     codes = exact_codes(values, type_.dtype).reshape(-1)[type_.layout.flat()]

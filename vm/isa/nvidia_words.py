@@ -166,6 +166,8 @@ class FunnelShift(WordInstruction, opcode="nv.funnel_shift"):
 LANES = 32
 ENTRY_BYTES = 4 * LANES
 """From one entry of a table to the next: a word for each lane."""
+MOST_BYTES = 1 << 20
+"""More than any device has of shared memory."""
 
 
 class LookUp(WordInstruction, opcode="nv.look_up"):
@@ -183,12 +185,13 @@ class LookUp(WordInstruction, opcode="nv.look_up"):
     entries = Attribute("integer")
 
     def check(self) -> Type:
-        if self.address < 0 or self.address % ENTRY_BYTES:
+        if not 0 <= self.address <= MOST_BYTES or self.address % ENTRY_BYTES:
             raise self.refuse("E0209", f"a table from byte {self.address} on", "address", "here",
-                              fix=f"a multiple of {ENTRY_BYTES}")  # fmt: skip
-        if self.entries < 1 or self.entries & self.entries - 1:
+                              fix=f"a multiple of {ENTRY_BYTES}, at most {MOST_BYTES}")  # fmt: skip
+        most = MOST_BYTES // ENTRY_BYTES
+        if not 1 <= self.entries <= most or self.entries & self.entries - 1:
             raise self.refuse("E0209", f"a table of {self.entries} entries", "entries", "here",
-                              fix="a power of two")  # fmt: skip
+                              fix=f"a power of two, at most {most}")  # fmt: skip
         return super().check()
 
     def run(self, machine: Any) -> np.ndarray:

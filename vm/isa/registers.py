@@ -54,6 +54,12 @@ class Fill(Instruction, opcode="fill"):
                 "E0209", "the dtype and shape of this tensor are not known", None, "here",
                 fix="write fill(0.0, f32, [64, 64]), or declare the variable's type",
             )  # fmt: skip
+        if self.dtype.kind == "codebook" and isinstance(self.value, Immediate):
+            raise self.refuse(
+                "E0205", f"a number where codes of {self.dtype.name} are meant", "value",
+                "this value", fix=f"fill in a code: view(fill(0, u{self.dtype.bits}, ..), "
+                f"{self.dtype.name})",
+            )  # fmt: skip
         self.give_dtype("value", self.dtype)
         if self.dtype_of(self.value) != self.dtype:
             raise self.refuse(

@@ -7,9 +7,12 @@ algebra. Source of the view: "Linear Layouts" (arXiv 2505.23819)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import combinations
 from math import prod
+from operator import or_
 
 import numpy as np
 
@@ -194,30 +197,34 @@ def memory_to_binary(layout: MemoryLayout) -> BinaryMatrix:
 
 
 def memory_from_binary(matrix: BinaryMatrix, shape: Sequence[int]) -> MemoryLayout:
-    """The strides and swizzle that have this matrix; LayoutError if no single swizzle has."""
+    """Strides and a swizzle that have this matrix, powers of two if that can be; LayoutError if no
+    single swizzle does."""
     bits = len(matrix.columns)
     if 1 << bits != prod(shape):
         raise LayoutError(f"{bits} columns against shape {list(shape)}")
-    high = [column.bit_length() - 1 for column in matrix.columns]
-    moved = {
-        h: column ^ (1 << h)
-        for h, column in zip(high, matrix.columns, strict=True)
-        if column & (column - 1)
-    }
-    swizzle = None
+    for swizzle in _swizzles(matrix):
+        # It undoes itself: what the columns are without it. Strides that share a bit would carry.
+        strides = [int(swizzle.apply(c)) if swizzle else c for c in reversed(matrix.columns)]
+        if sum(strides) == reduce(or_, strides, 0):
+            return MemoryLayout(tuple(shape), (2,) * bits, tuple(strides), swizzle)
+    raise LayoutError(f"columns {list(matrix.columns)} are not strides followed by one XOR swizzle")
+
+
+def _swizzles(matrix: BinaryMatrix) -> Iterator[Swizzle | None]:
+    """Those that may be in a matrix: first the one that leaves the highest bit of each column, then
+    none, then all."""
+    moved = [c for c in matrix.columns if c & c - 1]
     if moved:
-        shifts = {h - (low.bit_length() - 1) for h, low in moved.items()}
-        lowest = min(low.bit_length() - 1 for low in moved.values())
-        highest = max(low.bit_length() - 1 for low in moved.values())
-        swizzle = Swizzle(lowest, highest - lowest + 1, min(shifts))
-    modes = (2,) * bits
-    strides = tuple(1 << h if h >= 0 else 0 for h in reversed(high))
-    result = MemoryLayout(tuple(shape), modes, strides, swizzle)
-    if not np.array_equal(result.offsets().reshape(-1), matrix.table()):
-        raise LayoutError(
-            f"columns {list(matrix.columns)} are not strides followed by one XOR swizzle"
-        )
-    return result
+        highs = [c.bit_length() - 1 for c in moved]
+        lows = [(c ^ 1 << high).bit_length() - 1 for c, high in zip(moved, highs, strict=True)]
+        base, bits = min(lows), max(lows) - min(lows) + 1
+        shift = min(high - low for high, low in zip(highs, lows, strict=True))
+        if shift >= bits:
+            yield Swizzle(base, bits, shift)
+    yield None
+    for base, end in combinations(range(matrix.rows), 2):
+        for shift in range(end - base, matrix.rows - end + 1):
+            yield Swizzle(base, end - base, shift)
 
 
 def address_matrix(memory: MemoryLayout, register: RegisterLayout) -> BinaryMatrix:
