@@ -41,6 +41,8 @@ def test_unknown_targets_are_answered_with_the_nearest():
     with pytest.raises(VmError, match="did you mean sm_90a") as raised:
         pipeline.target("sm_90")
     assert raised.value.code == "E0902"
+    with pytest.raises(VmError, match="one of: sm_80, "):  # an older one, and not a wrong digit
+        pipeline.target("sm_75")
 
 
 def test_variants_differ_and_a_variant_is_always_the_same():

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from vm.isa.dtypes import DTypeError, codebook, dtype, known_names
+from vm.isa.dtypes import DTypeError, codebook, dtype, known_names, name_here
 
 SAME_AS = {
     "float8_e4m3fn": "f8e4m3",
@@ -128,3 +128,13 @@ def test_codebooks():
         codebook("c", [0.0, float("nan")], "f32")
     with pytest.raises(DTypeError, match="not u8"):
         codebook("c", [0, 1], "u8")
+
+
+def test_names_that_types_have_elsewhere():
+    for name, here in (
+        ("fp16", "f16"), ("FP32", "f32"), ("half", "f16"), ("double", "f64"), ("bfloat16", "bf16"),
+        ("int8", "i8"), ("uint4", "u4"), ("s32", "i32"), ("fp8_e4m3", "f8e4m3"), ("e2m1", "f4e2m1"),
+        ("float8_e5m2", "f8e5m2"), ("float4_e2m1fn", "f4e2m1"), ("fp8e4m3", "f8e4m3"),
+        ("fp17", None), ("abc", None), ("e9m9", None), ("int65", None), ("x8", None),
+    ):  # fmt: skip
+        assert name_here(name) == here, name

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif found:
         print("\n\n".join(each.render() for each in found), file=sys.stderr)
     else:
-        print(f"{arguments.file}: nothing wrong")
+        print(f"{arguments.file}: no mistakes found")
     return 1 if found else 0
 
 

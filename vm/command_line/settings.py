@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from vm.errors import Source, fail
+from vm.errors import Source, VmError, fail
 from vm.isa.parse import parse_expression
 from vm.isa.static import Environment, NotStatic, evaluate
 
@@ -33,6 +33,14 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
         expression = parse_expression(Source(f"--set {name}", value))
         try:
             values[name] = evaluate(expression, Environment())
+        except VmError as error:
+            if error.code != "E0201":
+                raise
+            raise fail(
+                "E0803", f"`--set {text}` gives no value", None,
+                notes=(f"{error.diagnostics[0].message}: settings know no names of the file",),
+                fix="give a number, a truth value, a dtype or a layout",
+            ) from None  # fmt: skip
         except NotStatic as error:
             raise fail(
                 "E0803", f"`{error.name}` is an instruction, not a constant", error.origin,

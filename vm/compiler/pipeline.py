@@ -43,7 +43,7 @@ STAGES = ("instantiate", "layouts", "shared", "select", "words")
 def target(name: str) -> Target:
     """The target of that name; raises E0902 for one that is not there."""
     if name not in TARGETS:
-        close = nearest(name, TARGETS)
+        close = nearest(name, TARGETS, cutoff=0.85)  # sm_90 for sm_90a, but not sm_75 for sm_89
         raise fail(
             "E0902", f"there is no target {name}", None,
             fix=f"did you mean {close}?" if close else f"one of: {', '.join(TARGETS)}",

@@ -431,6 +431,24 @@ def known_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*_NAMED, *_CODEBOOKS, *floats, *integers]))
 
 
+_WORDS = {"half": "f16", "float": "f32", "double": "f64", "int": "i32", "fp8": "f8e4m3"}
+_FLOAT_ELSEWHERE = re.compile(r"(?:fp|float)?(?:\d+_?)?e(\d+)m(\d+)(?:fn|fnu)?")
+_ELSEWHERE = re.compile(r"(fp|float|int|uint|s)_?(\d+)")
+_LETTERS = {"fp": "f", "float": "f", "int": "i", "uint": "u", "s": "i"}
+
+
+def name_here(name: str) -> str | None:
+    """The name of a type that is called so elsewhere (fp16, half, uint4, e2m1), None for others."""
+    low = name.lower()
+    found = _ALIASES.get(low) or _WORDS.get(low)
+    if match := _FLOAT_ELSEWHERE.fullmatch(low):
+        exponent, mantissa = map(int, match.groups())
+        found = f"f{1 + exponent + mantissa}e{exponent}m{mantissa}"
+    elif match := _ELSEWHERE.fullmatch(low):
+        found = _LETTERS[match[1]] + match[2]
+    return found if found in known_names() else None
+
+
 def _suggestion(name: str) -> str:
     nearest = difflib.get_close_matches(name.lower(), [*known_names(), *_ALIASES], 1, 0.0)[0]
     return f"did you mean {_ALIASES.get(nearest, nearest)}?"

@@ -17,7 +17,7 @@ from typing import Any
 
 from vm.errors import Origin, fail
 from vm.isa import syntax
-from vm.isa.dtypes import DType, DTypeError, codebook, dtype
+from vm.isa.dtypes import DType, DTypeError, codebook, dtype, name_here
 from vm.isa.instruction import INSTRUCTIONS, instead, nearest
 from vm.isa.printer import format_expression
 from vm.isa.static_kinds import is_kind
@@ -100,9 +100,11 @@ class Environment:
     def unknown(self, name: str, origin: Origin, also: Iterable[str] = ()) -> Exception:
         """The error for a name that stands for nothing, with the nearest that is known."""
         known = {*self.names(), *self.visible(), *NAMES, *also}
+        here = name_here(name)
         return fail(
             "E0201", f"nothing is called `{name}` here", origin, "unknown name",
-            fix=instead(name, known, "bind it, or pass it as a parameter"),
+            fix=f"write `{here}`, if you mean that type" if here
+            else instead(name, known, "bind it, or pass it as a parameter"),
         )  # fmt: skip
 
 

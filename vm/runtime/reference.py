@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from vm.errors import VmError, fail
 from vm.isa import control
 from vm.isa.kernel import Kernel
@@ -79,7 +81,8 @@ def run(
     bound = bind(kernel, arguments, checks=checks)
     machine = Machine(kernel, bound.grid, schedule, effects, checks, output, maximum_turns)
     machine.launch_memory = launch_memory(kernel, bound.sizes, machine.races, checks)
-    machine.run(bound.values)
+    with np.errstate(all="ignore"):  # what overflows or is no number is the program's result
+        machine.run(bound.values)
     check_left_zero(machine.launch_memory, kernel)
     outputs = {
         parameter.name: bound.tensors[parameter.name]
