@@ -4,7 +4,7 @@ import pytest
 
 from vm.errors import VmError, fail
 from vm.isa.program import parse
-from vm.runtime import reference
+from vm.runtime import cases, reference
 from vm.runtime.stopwatch import Measurement
 from vm.runtime.tuning import (
     Configuration,
@@ -77,6 +77,13 @@ class FakeStopwatch:
 
 def blocks(*values):
     return [with_values(MODULE, {"BLOCK": value}) for value in values]
+
+
+def test_what_all_configurations_are_compared_with_is_computed_once(tmp_path, monkeypatch):
+    calls, run = [], cases.run_reference
+    monkeypatch.setattr(cases, "run_reference", lambda *a, **k: calls.append(1) or run(*a, **k))
+    tune(blocks(32, 64, 96), WORK, FakeStopwatch(), Store(tmp_path))
+    assert len(calls) == 1
 
 
 def test_each_configuration_is_measured_once_on_the_inputs_of_the_case(tmp_path):

@@ -30,8 +30,9 @@ from vm.runtime import bounds
 from vm.runtime.case_functions import FUNCTIONS, INPUTS, Planned, blank, call_function, check_size
 from vm.runtime.comparison import Expectation, compare
 from vm.runtime.inputs import FileInput, RandomInput, fit_dtype, read_tensor
+from vm.runtime.kept import Kept
 from vm.runtime.reference_arguments import is_number_of
-from vm.runtime.reference_values import ReferenceResult, run_reference
+from vm.runtime.reference_values import ReferenceResult, instantiate_reference, run_reference
 from vm.runtime.signatures import Argument, Signature, bind_sizes, check_facts, signature
 
 EXECUTORS = {
@@ -142,12 +143,14 @@ def run_case(
     settings: Mapping[str, Any] | None = None,
     inputs: Mapping[str, RandomInput | FileInput] | None = None,
     output: Callable[[str], None] = print,
+    kept: Kept | None = None,
 ) -> CaseResult:
     """Runs a case; a fault of it or of a program is in the result and not raised.
 
     `executor` is one or the name of one (see `find_executor`). `settings` override constants and
     sizes by name, those that are neither are refused (E0803); `inputs` stand in place of the case's
-    own; `output` takes what programs print.
+    own; `output` takes what programs print. What earlier runs with the same `kept` have computed
+    alike is not computed again.
     """
     name = executor if isinstance(executor, str) else executor.name
     result = CaseResult(case.name, name)
@@ -155,7 +158,7 @@ def run_case(
     try:
         where = find_executor(executor) if isinstance(executor, str) else executor
         with deep_walk(case.origin):
-            _Run(module, case, result, settings or {}, inputs or {}, where, output).walk()
+            _Run(module, case, result, settings or {}, inputs or {}, where, output, kept).walk()
     except VmError as error:
         result.fault = error
     except MemoryError:
@@ -199,6 +202,7 @@ class _Run:
         inputs: Mapping[str, RandomInput | FileInput],
         executor: Executor | None,
         output: Callable[[str], None],
+        kept: Kept | None = None,
     ):
         self.module = with_settings(module, settings)
         self.case = case
@@ -206,6 +210,7 @@ class _Run:
         self.settings = settings
         self.executor = executor
         self.output = output
+        self.kept = kept
         self.variables = result.variables
         self.places: dict[str, Origin] = {}
         self.environment = Environment({}, self.module.constants, {}, self.variables.__contains__)
@@ -446,7 +451,10 @@ class _Run:
         if name in self.inputs:
             return self._replaced(name, made, node)
         try:
-            return made.compute()
+            if self.kept is None or node.function not in INPUTS:
+                return made.compute()
+            arguments = (*positional, *sorted(named.items()))
+            return self.kept.inputs(node.function, arguments, made.compute)
         except ValueError as error:  # what a function refuses about the values themselves
             raise fail(
                 "E0205", f"`{node.function}`: {error}", node.origin, "here",
@@ -564,7 +572,9 @@ class _Run:
             )  # fmt: skip
         if self.executor is not None:
             values = {name: argument.value for name, argument in arguments.items()}
-            return run_reference(program, values, output=self.output)
+            kernel = instantiate_reference(program, values)
+            compute = partial(run_reference, kernel, values, output=self.output)
+            return self.kept.reference(kernel.text, values, compute) if self.kept else compute()
         kernel = program.instantiate(**sizes)
         returned = [s for s in control.walk(kernel.body) if isinstance(s, control.Return)]
         shape = returned[-1].value.type.shape

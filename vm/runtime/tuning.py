@@ -20,6 +20,7 @@ from vm.isa.kernel import Kernel
 from vm.isa.program import Module
 from vm.runtime.cache import Cache, Entry, default_directory, entry_key
 from vm.runtime.cases import Executor, find_case, run_case, sizes_of_case, with_settings
+from vm.runtime.kept import Kept
 from vm.runtime.reference import Report
 from vm.runtime.stopwatch import Measurement
 
@@ -157,10 +158,11 @@ def tune(
     planned(len({key for _, outcome, key in known if outcome is None}))
     found: list[tuple[Configuration, Outcome]] = []
     done: dict[str, Outcome] = {}
+    kept = Kept()
     for configuration, outcome, key in known:
         if outcome is None and key not in done:
             done[key] = store.get_or_measure(
-                key, configuration, lambda each=configuration: _measure(each, work, stopwatch)
+                key, configuration, lambda each=configuration: _measure(each, work, stopwatch, kept)
             )
             measured(configuration, done[key])
         found.append((configuration, outcome or done[key]))
@@ -221,7 +223,9 @@ def _key(configuration: Configuration, work: Work, stopwatch: Stopwatch) -> str:
     return key_of(kernel, sizes, stopwatch)
 
 
-def _measure(configuration: Configuration, work: Work, stopwatch: Stopwatch) -> Outcome:
+def _measure(
+    configuration: Configuration, work: Work, stopwatch: Stopwatch, kept: Kept
+) -> Outcome:
     """Runs the case, and measures the program with the arguments of its last call."""
     module = configuration.module()
     case, program = work.find(module)
@@ -235,7 +239,9 @@ def _measure(configuration: Configuration, work: Work, stopwatch: Stopwatch) -> 
         return stopwatch.run(kernel, arguments, output=output)
 
     where = Executor(stopwatch.device_name, run)
-    result = run_case(module, case, executor=where, settings=work.sizes, output=_unheard)
+    result = run_case(
+        module, case, executor=where, settings=work.sizes, output=_unheard, kept=kept
+    )
     try:
         if result.fault is not None:
             raise result.fault
