@@ -20,7 +20,13 @@ from vm.isa.program import load, parse
 from vm.isa.tensor import Tensor
 from vm.runtime import cases, compiled
 from vm.runtime.cache import Cache
-from vm.runtime.compiled import cubin_of, grid_of, run_on_emulator, variant_for
+from vm.runtime.compiled import (
+    compile_together,
+    cubin_of,
+    grid_of,
+    run_on_emulator,
+    variant_for,
+)
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = sorted((ROOT / "programs").glob("*.vm"))
@@ -154,6 +160,33 @@ def test_emitted_text_does_not_depend_on_the_order_of_hashes():
 
 
 # --- machine code ---
+COPY = """vm 1
+const COUNT = 32
+program copy(A: global(f32)[COUNT], C: out(global(f32))[COUNT]) grid (1) threads 32 {
+  store(C[0 +: COUNT], load(A[0 +: COUNT]))
+}
+program large(A: global(f32)[COUNT], C: out(global(f32))[COUNT]) grid (1) threads 32 {
+  s = shared_alloc(f32, [50000])
+  store(s[0 +: 32], load(A))
+  synchronize()
+  store(C, load(s[0 +: 32]))
+}
+"""
+
+
+def test_kernels_are_compiled_together_and_what_fails_is_left(tmp_path, monkeypatch):
+    from vm.runtime import nvrtc
+
+    monkeypatch.setenv("VM_CACHE_DIR", str(tmp_path))
+    module = parse(COPY)
+    kernels = [module["copy"].instantiate(COUNT=32), module["copy"].instantiate(COUNT=64)]
+    compile_together([*kernels, kernels[0], module["large"].instantiate()], "sm_80")
+    assert len(list(tmp_path.rglob("*.entry"))) == 2
+    monkeypatch.setattr(nvrtc, "compile_cubin", None)  # what is there is not compiled again
+    for kernel in kernels:
+        assert cubin_of(kernel, "sm_80", ALIGNED).payload
+
+
 def test_machine_code_is_compiled_once_for_each_variant(tmp_path, monkeypatch):
     from vm.runtime import nvrtc
 

@@ -58,11 +58,14 @@ class FakeStopwatch:
 
     def __init__(self, versions=None, breaks_at=None, code="E0825"):
         self.versions = versions or {"vm": "1"}
-        self.measured, self.sizes = [], []
+        self.measured, self.sizes, self.ahead = [], [], []
         self.breaks_at, self.code = breaks_at, code
 
     def run(self, kernel, arguments, *, output):
         return reference.run(kernel, arguments, output=output)
+
+    def compile_ahead(self, kernels):
+        self.ahead += [kernel.name for kernel in kernels]
 
     def measure(self, kernel, arguments):
         assert kernel.name == "twice"
@@ -77,6 +80,18 @@ class FakeStopwatch:
 
 def blocks(*values):
     return [with_values(MODULE, {"BLOCK": value}) for value in values]
+
+
+def test_what_will_be_compiled_is_told_before_anything_is_measured(tmp_path):
+    stopwatch, store = FakeStopwatch(), Store(tmp_path)
+    tune(blocks(64), WORK, stopwatch, store, ahead=stopwatch.compile_ahead)
+    assert stopwatch.ahead == ["copy", "copy", "twice"]
+    stopwatch.ahead.clear()
+    tune(blocks(32, 64), WORK, stopwatch, store, ahead=stopwatch.compile_ahead)
+    assert stopwatch.ahead == ["copy", "copy", "twice"]  # those of the new one
+    stopwatch.ahead.clear()
+    tune(blocks(32, 64), WORK, stopwatch, store, ahead=stopwatch.compile_ahead)
+    assert not stopwatch.ahead
 
 
 def test_what_all_configurations_are_compared_with_is_computed_once(tmp_path, monkeypatch):

@@ -78,8 +78,10 @@ def report(
 ) -> int:
     """Tunes with a bar on standard error and prints the fastest; the exit status."""
     with Bar(Console(stderr=True)) as bar:
-        outcomes = tune(configurations, work, stopwatch, store,
-                        planned=bar.planned, measured=bar.measured)  # fmt: skip
+        outcomes = tune(
+            configurations, work, stopwatch, store, planned=bar.planned, measured=bar.measured,
+            ahead=stopwatch.compile_ahead,
+        )  # fmt: skip
     print(rendered(outcomes, stopwatch.device_name))
     fastest(outcomes)  # raises where there is none
     return 0

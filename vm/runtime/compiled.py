@@ -6,11 +6,15 @@ bytes, and for any. The emulator and the GPU run the very same text.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache, partial
 from math import prod
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,7 @@ from vm.errors import VmError, fail
 from vm.isa import syntax
 from vm.isa.dtypes import dtype
 from vm.isa.kernel import Kernel
-from vm.isa.program import Program
+from vm.isa.program import Program, parse
 from vm.isa.static import Environment, evaluate
 from vm.isa.tensor import Tensor
 from vm.isa.types import GlobalType
@@ -221,6 +225,23 @@ def cubin_of(kernel: Kernel, target_name: str, variant: str, cache: Cache | None
         })  # fmt: skip
 
     return cache.get_or_compile(key, compile_it)
+
+
+def compile_together(kernels: Iterable[Kernel], target_name: str) -> None:
+    """Puts the machine code of kernels, for arrays that are aligned, into the cache, compiled side
+    by side in as many processes as there are processors. What does not compile is not there."""
+    texts = {kernel.text: kernel.name for kernel in kernels}
+    workers = min(os.cpu_count() or 1, len(texts))
+    if workers < 2:
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        list(pool.map(partial(_compile_text, target_name), texts.items()))
+
+
+def _compile_text(target_name: str, text_and_name: tuple[str, str]) -> None:
+    text, name = text_and_name
+    with contextlib.suppress(VmError):
+        cubin_of(parse(f"vm 1\n{text}")[name].instantiate(), target_name, ALIGNED)
 
 
 def code_object_of(

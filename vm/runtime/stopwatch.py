@@ -19,7 +19,14 @@ from vm.isa.kernel import Kernel
 from vm.isa.types import GlobalType
 from vm.runtime import cuda, launch, nvrtc
 from vm.runtime.arrays import Array, describe
-from vm.runtime.compiled import cubin_of, grid_of, package_version, run_on_cuda, variant_for
+from vm.runtime.compiled import (
+    compile_together,
+    cubin_of,
+    grid_of,
+    package_version,
+    run_on_cuda,
+    variant_for,
+)
 from vm.runtime.manifest import Manifest, bind_sizes
 from vm.runtime.reference import Report
 from vm.runtime.reference_arguments import bind
@@ -65,6 +72,11 @@ class CudaStopwatch:
     ) -> Report:
         """Runs a kernel on arguments of the host, as `run_on_cuda`."""
         return run_on_cuda(kernel, arguments, output=output)
+
+    def compile_ahead(self, kernels: Sequence[Kernel]) -> None:
+        """Compiles kernels that will be run or measured, side by side in processes of their own: a
+        script that calls this needs `if __name__ == "__main__"`."""
+        compile_together(kernels, self.device.target)
 
     def measure(self, kernel: Kernel, arguments: Mapping[str, Any]) -> Measurement:
         """Compiles a kernel and measures it on copies of these arguments, those of

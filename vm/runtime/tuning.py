@@ -8,6 +8,7 @@ stopped, and what is the same kernel is measured once.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ class Stopwatch(Protocol):
     ) -> Report: ...
 
     def measure(self, kernel: Kernel, arguments: Mapping[str, Any]) -> Measurement: ...
+
+    def compile_ahead(self, kernels: Sequence[Kernel]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -146,16 +149,19 @@ def tune(
     *,
     planned: Callable[[int], None] = lambda count: None,
     measured: Callable[[Configuration, Outcome], None] = lambda configuration, outcome: None,
+    ahead: Callable[[Sequence[Kernel]], None] = lambda kernels: None,
 ) -> list[tuple[Configuration, Outcome]]:
     """The outcome of each configuration, measured where none is stored yet.
 
     `planned` is told how many are to be measured before the first is, `measured` each of them when
-    it is done. A configuration whose results are not what the case expects has that as its fault.
-    Raises `VmError` for what is no configuration's own fault (see OF_THE_MACHINE): what was
-    measured before stays stored.
+    it is done. `ahead` gets all kernels that will be compiled, before the first is. A configuration
+    whose results are not what the case expects has that as its fault. Raises `VmError` for what is
+    no configuration's own fault (see OF_THE_MACHINE): what was measured before stays stored.
     """
     known = _known(configurations, work, stopwatch, store)
-    planned(len({key for _, outcome, key in known if outcome is None}))
+    new = {key: configuration for configuration, outcome, key in known if outcome is None}
+    planned(len(new))
+    ahead([kernel for each in new.values() for kernel in _kernels(each, work)])
     found: list[tuple[Configuration, Outcome]] = []
     done: dict[str, Outcome] = {}
     kept = Kept()
@@ -221,6 +227,16 @@ def _key(configuration: Configuration, work: Work, stopwatch: Stopwatch) -> str:
     except VmError as error:
         raise Unmade(_fault(error)) from error
     return key_of(kernel, sizes, stopwatch)
+
+
+def _kernels(configuration: Configuration, work: Work) -> list[Kernel]:
+    """The programs that the case calls, as many as can be made."""
+    module, found = configuration.module(), []
+    case, _ = work.find(module)
+    for program in called_programs(module, case):
+        with contextlib.suppress(VmError):
+            found.append(module[program].instantiate())
+    return found
 
 
 def _measure(
