@@ -140,6 +140,12 @@ def test_options_that_mean_nothing_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_names_of_outputs_are_known_before_anything_runs(vm, programs, tmp_path):
+    outcome = vm("run", programs / "vector_add.vm", "--output", f"AA={tmp_path}/x.npy")
+    assert outcome.status == 1 and not outcome.output
+    assert "has no tensor `AA`" in outcome.errors and "did you mean `A`?" in outcome.errors
+
+
 def test_outputs_never_overwrite_inputs(vm, programs, tmp_path):
     np.save(tmp_path / "a.npy", np.arange(4, dtype=np.float32))
     (tmp_path / "same.npy").hardlink_to(tmp_path / "a.npy")

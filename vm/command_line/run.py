@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from vm.command_line.settings import parse_assignment, parse_settings
-from vm.errors import fail
+from vm.errors import VmError, fail
 from vm.isa import syntax
 from vm.isa.instruction import instead
 from vm.isa.program import Module, load
@@ -54,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     }
     outputs = dict(parse_assignment(text, "--output") for text in arguments.output)
     files = [i.path for i in inputs.values() if isinstance(i, FileInput)]
-    check_outputs(outputs, [Path(arguments.file), *files])
+    for case in cases if outputs else ():
+        check_outputs(outputs, [Path(arguments.file), *files], case)
     results = []
     for case in cases:
         result = run_case(
@@ -92,9 +94,14 @@ def chosen_cases(module: Module, name: str | None, one: bool) -> list[syntax.Cas
     )  # fmt: skip
 
 
-def check_outputs(outputs: dict[str, str], sources: list[Path]) -> None:
-    """Raises `VmError` E0808 for an output that is no .npy file, or a file that is read."""
+def check_outputs(outputs: dict[str, str], sources: list[Path], case: syntax.Case) -> None:
+    """Raises `VmError` E0808 for an output that is no .npy file, a file that is read, or of a name
+    that the case has not: before anything runs."""
+    bound = [statement for statement in case.body.statements if isinstance(statement, syntax.Bind)]
+    names = [name for statement in bound for name in statement.names]
     for name, path in outputs.items():
+        if name not in names:
+            raise no_tensor(case.name, name, names)
         if not path.endswith(".npy"):
             raise fail(
                 "E0808", f"--output {name}={path} is no .npy file", None, fix=f"write {name}=x.npy"
@@ -110,14 +117,17 @@ def check_outputs(outputs: dict[str, str], sources: list[Path]) -> None:
 def variable(result: CaseResult, name: str) -> Any:
     """The numbers of a variable of the case; raises `VmError` E0808 where it has none such."""
     value = result.variables.get(name)
-    if value is None:
-        raise fail(
-            "E0808", f"case `{result.name}` has no tensor `{name}` to write", None,
-            fix=instead(
-                name, result.variables, f"it has: {', '.join(result.variables) or 'none'}"
-            ),
-        )  # fmt: skip
+    if value is None:  # a fault came before it
+        raise no_tensor(result.name, name, result.variables)
     return value.values() if isinstance(value, Tensor) else value.values
+
+
+def no_tensor(case: str, name: str, known: Iterable[str]) -> VmError:
+    known = list(known)
+    return fail(
+        "E0808", f"case `{case}` has no tensor `{name}` to write", None,
+        fix=instead(name, known, f"it has: {', '.join(known) or 'none'}"),
+    )  # fmt: skip
 
 
 def rendered(result: CaseResult) -> str:
