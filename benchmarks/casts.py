@@ -16,11 +16,8 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +35,7 @@ from vm.isa.program import parse
 from vm.isa.static import codebook_type
 from vm.isa.tensor import Tensor
 from vm.runtime import cuda, nvrtc, reference
-from vm.runtime.compiled import cubin_of, emitted, run_on_cuda
+from vm.runtime.compiled import compile_together, emitted, run_on_cuda
 from vm.runtime.emulator import PRELUDE
 from vm.runtime.sass import disassemble, instructions
 
@@ -277,16 +274,10 @@ def differences_on_gpu(case: Case) -> int:
     return different
 
 
-def _compile(case: Case, architecture: str) -> None:
-    cubin_of(case.kernel(), architecture, "aligned")
-
-
 def check_on_gpu() -> int:
     """Prints the casts that differ from the reference machine's; returns how many there are."""
     checked = cases(all_sources())
-    architecture = cuda.device(0).target
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        list(pool.map(partial(_compile, architecture=architecture), checked, chunksize=4))
+    compile_together([case.kernel() for case in checked], cuda.device(0).target)
     wrong = 0
     for case in checked:
         different = differences_on_gpu(case)

@@ -68,10 +68,9 @@ class Problem:
 
     def dequantized(self) -> torch.Tensor:
         """W in the type of A [N, K], rounded once."""
-        kind = self.activations.dtype
-        weight = torch.empty(self.codes.shape, dtype=kind, device="cuda")
+        weight = torch.empty(self.codes.shape, dtype=self.activations.dtype, device="cuda")
         for rows, chunk in weight_chunks(self.codes, self.scales, self.values):
-            weight[rows] = chunk.to(kind)
+            weight[rows] = chunk.to(weight.dtype)
         return weight
 
     def new_outputs(self, count: int) -> tuple[torch.Tensor, ...]:
@@ -83,9 +82,9 @@ class Problem:
         )
 
     def error(self, output: torch.Tensor) -> Error:
-        kind = self.point.activation
+        point = self.point
         return output_error(
-            output.double(), self.reference, self.magnitude, self.point.k, kind
+            output.double(), self.reference, self.magnitude, point.k, point.activation
         )
 
 

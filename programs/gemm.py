@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from programs.gemm_kernel import add_gemm
-from programs.gemm_tiling import LANES, Schedule, Tiling, group_of
+from programs.gemm_tiling import LANES, Schedule, Tiling, bytes_of_rows, group_of
 from programs.quantized_matmul import (
     LARGEST_RANDOM,
     Form,
@@ -82,7 +82,7 @@ def add_pack(b: Builder, t: Tiling) -> Definition:
             return b.relayout(b.transpose(b.reshape(rows, [t.ROWS // 8, 8])), t.by_row)
 
         if form.group:
-            held = b.view(column(S), u8, layout=t.bytes_of_rows(b, t.scale_bytes // 8))
+            held = b.view(column(S), u8, layout=bytes_of_rows(b, t.scale_bytes // 8))
             b.store(P[n, stage, t.scales_at + j * t.scale_bytes : +t.scale_bytes], held)
         if form.group and form.zero_point:
             zero = column(Z)

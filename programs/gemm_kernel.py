@@ -6,7 +6,7 @@ from typing import Any
 
 from programs.gemm_shares import Share, finish
 from programs.gemm_sources import BulkRing, Registers, ThreadRing
-from programs.gemm_tiling import LANES, Tiling, plus, times
+from programs.gemm_tiling import LANES, Tiling, bytes_of_rows, plus, times
 from vm.isa.builder import Builder, Definition
 
 
@@ -243,7 +243,7 @@ class _Block:
         """A number for each row, `count` bytes of all, behind the weights of a stage."""
         b, t = self.b, self.t
         at = plus(at, times(j, count))
-        held = self.source.piece(key, slot, at, count, t.bytes_of_rows(b, count // 8))
+        held = self.source.piece(key, slot, at, count, bytes_of_rows(b, count // 8))
         return b.view(held, kind, layout=t.by_row)
 
     def of_rows(self, x: Any, kind: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from programs.gemm_tiling import Tiling, times
+from programs.gemm_tiling import Tiling, bytes_of_rows, times
 from vm.isa.builder import Builder
 
 Place = Callable[[Any], tuple[Any, Any]]
@@ -127,12 +127,12 @@ class Registers(Source):
 
     def begin(self, w: Any, share: Any, place: Place) -> None:
         super().begin(w, share, place)
-        b, t, rows = self.b, self.t, self.t.bytes_of_rows
+        b, t = self.b, self.t
         self.pieces = {tile: (times(tile, t.TILE), t.TILE, t.bytes) for tile in range(t.parts)}
         if t.form.group:
-            self.pieces["scale"] = t.scales_at, t.scale_bytes, rows(b, t.scale_bytes // 8)
+            self.pieces["scale"] = t.scales_at, t.scale_bytes, bytes_of_rows(b, t.scale_bytes // 8)
         if t.form.group and t.form.zero_point:
-            self.pieces["zero"] = t.zeros_at, t.ROWS, rows(b, t.ROWS // 8)
+            self.pieces["zero"] = t.zeros_at, t.ROWS, bytes_of_rows(b, t.ROWS // 8)
         self.registers = {
             key: b.var(b.register(b.u8, layout=layout)[count], b.fill(0))
             for key, (_, count, layout) in self.pieces.items()

@@ -29,12 +29,11 @@ class Schedule:
     once. With 0 stages a warp loads the next one straight to registers while it multiplies one.
     `resident` blocks sit on a multiprocessor at once, of this grid and of the next. `bulk` fills
     stages by one copy of the copy engine each (sm_90a and later), else every thread copies its
-    part. `offset_outside` multiplies codes as they
-    are and takes the offset or the zero points from the products, times the sums of activations
-    (unsigned weights and f16 activations; infinite ones then give NaN). With 0 `blocks` there is
-    one for each tile of rows; else so many, at least as many as tiles, share the steps of all
-    tiles evenly, each warp as many as the next (`programs.gemm_shares`). Raises `ValueError` for
-    what fits no fragment.
+    part. `offset_outside` multiplies codes as they are and takes the offset or the zero points from
+    the products, times the sums of activations (unsigned weights and f16 activations; infinite ones
+    then give NaN). With 0 `blocks` there is one for each tile of rows; else so many, at least as
+    many as tiles, share the steps of all tiles evenly, each warp as many as the next
+    (`programs.gemm_shares`). Raises `ValueError` for what fits no fragment.
     """
 
     rows: int = 64
@@ -122,6 +121,11 @@ def times(count: Any, size: Any) -> Any:
 
 def _is_zero(x: Any) -> bool:
     return isinstance(x, int) and x == 0
+
+
+def bytes_of_rows(b: Builder, count: Any) -> Any:
+    """Who holds the bytes of a number for each row, `count` for a lane."""
+    return b.spatial(8).replicated(4).local(count)
 
 
 class Tiling:
@@ -235,7 +239,3 @@ class Tiling:
                 b.replicated(copies).local(*across).spatial(1, apart[1]).spatial(apart[0], 1),
                 name="shares_of_one",
             )
-
-    def bytes_of_rows(self, b: Builder, count: Any) -> Any:
-        """Who holds the bytes of a number for each row, `count` for a lane."""
-        return b.spatial(8).replicated(4).local(count)

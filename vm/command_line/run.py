@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     }
     outputs = dict(parse_assignment(text, "--output") for text in arguments.output)
     files = [i.path for i in inputs.values() if isinstance(i, FileInput)]
-    for case in cases if outputs else ():
-        check_outputs(outputs, [Path(arguments.file), *files], case)
+    if outputs:  # there is one case then
+        check_outputs(outputs, [Path(arguments.file), *files], cases[0])
     results = []
     for case in cases:
         result = run_case(

@@ -129,9 +129,7 @@ class Writer:
         return Steps(self.words, tuple(self.steps), tuple(results), self.table)
 
 
-def instruction_of(
-    step: Step, *table: int
-) -> tuple[type[WordInstruction], tuple[Any, ...]]:
+def instruction_of(step: Step, *table: int) -> tuple[type[WordInstruction], tuple[Any, ...]]:
     """The machine instruction that a step stands for, and its attributes; `table` is the address
     and the number of entries of what it looks up."""
     kind, _, name = step.name.rpartition(".")

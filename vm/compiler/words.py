@@ -106,7 +106,7 @@ class _Words(Rewriter):
         self.append(instruction)
 
     def _expand(self, i: Dequantize | Fields | Pick) -> None:
-        found = plan_of(i, self.tables)
+        found = _plan(i, self.tables)
         if found is not None:
             self._numbers(self._steps(found, self._words_of(i.x)), i.result)
         elif isinstance(i, Pick):
@@ -222,9 +222,13 @@ class _Words(Rewriter):
         self.emit(Pick, result, x=more, slots=mine, layout=type_.layout)
 
 
-def plan_of(i: Dequantize | Fields | Pick, tables: dict[Table, int]) -> Plan | None:
+def _plan(i: Dequantize | Fields | Pick, tables: dict[Table, int]) -> Plan | None:
     """The steps of an instruction; None where no rule is suited, or lanes hold what views do not
     know."""
+    if isinstance(i, Dequantize):
+        found = cast_plan(i, tables=True)
+        table = found.choice.steps.table if found else None
+        return found if table is None or table in tables else cast_plan(i, tables=False)
     if not holds_copies(i.x.type.layout, i.result.type.layout):
         return None
     if isinstance(i, Pick):  # the bits of words, alike in as many parts as can be
@@ -235,10 +239,6 @@ def plan_of(i: Dequantize | Fields | Pick, tables: dict[Table, int]) -> Plan | N
         steps = moved_bits(part, held // parts // WORD.bits)
         return Plan(Choice(moved_bits.__name__, steps), tuple(range(parts)))
     kind, held = i.source or i.x.type.dtype, slots_held(i)
-    if isinstance(i, Dequantize):
-        found = cast_plan(i, tables=True)
-        table = found.choice.steps.table if found else None
-        return found if table is None or table in tables else cast_plan(i, tables=False)
     if kind.is_integer:
         return casts_fields.plan(kind, i.slots, i.at, held)
     return casts.plan(kind, F16, i.slots, held, bits=i.bits, scaled=False)

@@ -450,6 +450,9 @@ def name_here(name: str) -> str | None:
 
 
 def _suggestion(name: str) -> str:
-    nearest = difflib.get_close_matches(name.lower(), [*known_names(), *_ALIASES], 1, 0.0)[0]
-    return f"did you mean {_ALIASES.get(nearest, nearest)}?"
+    here = name_here(name)
+    if here is None:
+        nearest = difflib.get_close_matches(name.lower(), [*known_names(), *_ALIASES], 1, 0.0)[0]
+        here = _ALIASES.get(nearest, nearest)
+    return f"did you mean {here}?"
 

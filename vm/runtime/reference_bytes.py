@@ -188,8 +188,7 @@ class ByteAccesses:
         for thread, place in zip(np.flatnonzero(active), places, strict=True):
             before = reach.tensor.codes((place,)).view(kind.storage)
             result[thread] = before[0]
-            with np.errstate(all="ignore"):
-                after = combine(op, kind.decode(before), kind.decode(codes[thread : thread + 1]))
+            after = combine(op, kind.decode(before), kind.decode(codes[thread : thread + 1]))
             after = exact_codes(round_result(after, kind), kind)
             reach.tensor.write_codes((place,), after.view(np.uint8))
         return result

@@ -223,6 +223,5 @@ def _write(reach: Reach, values: Any) -> None:
 
 def _combine(tensor: MemoryTensor, region: Region, op: str, values: np.ndarray) -> None:
     """What an atomic access leaves behind, rounded to the tensor's dtype."""
-    with np.errstate(all="ignore"):
-        result = combine(op, tensor.read(region), values)
+    result = combine(op, tensor.read(region), values)
     tensor.write(region, round_result(result, tensor.dtype))

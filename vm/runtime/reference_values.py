@@ -56,8 +56,9 @@ def run_reference(
             raise _misfit(kernel.name, parameter, "is not given", "give it")
         machine.store(machine.wide[parameter], _value(kernel, parameter, arguments))
     try:
-        for _ in machine.execute(machine.body):
-            raise InternalError("a reference waits")
+        with np.errstate(all="ignore"):  # what overflows or is no number is the result
+            for _ in machine.execute(machine.body):
+                raise InternalError("a reference waits")
     except _Finished:
         return ReferenceResult(*machine.finished)
     raise fail(
@@ -212,8 +213,7 @@ class _ReferenceMachine:
         self.values[value] = data
         own = np.abs(np.asarray(data, np.float64))
         if magnitude is not None:
-            with np.errstate(invalid="ignore"):
-                own = np.fmax(own, np.abs(np.asarray(magnitude, np.float64)))
+            own = np.fmax(own, np.abs(np.asarray(magnitude, np.float64)))
         self.magnitudes[value] = own if isinstance(data, np.ndarray) else float(own)
 
     def execute(self, statements: Sequence[Instruction]) -> Generator[Any, None, str | None]:
@@ -235,10 +235,9 @@ class _ReferenceMachine:
         rule = getattr(instruction, "magnitude", self._moved)
         if rule is None or not instruction.result.type.dtype.is_float:
             return None
-        with np.errstate(all="ignore"):
-            if rule == self._moved:
-                return self._moved(instruction)
-            return rule(*(self._magnitude_of(operand) for operand in instruction.operands()))
+        if rule == self._moved:
+            return self._moved(instruction)
+        return rule(*(self._magnitude_of(operand) for operand in instruction.operands()))
 
     def _magnitude_of(self, operand: Any) -> Any:
         if isinstance(operand, Immediate):

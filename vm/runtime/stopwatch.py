@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,7 +73,7 @@ class CudaStopwatch:
         """Runs a kernel on arguments of the host, as `run_on_cuda`."""
         return run_on_cuda(kernel, arguments, output=output)
 
-    def compile_ahead(self, kernels: Sequence[Kernel]) -> None:
+    def compile_ahead(self, kernels: Iterable[Kernel]) -> None:
         """Compiles kernels that will be run or measured, side by side in processes of their own: a
         script that calls this needs `if __name__ == "__main__"`."""
         compile_together(kernels, self.device.target)

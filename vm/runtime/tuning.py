@@ -9,7 +9,7 @@ stopped, and what is the same kernel is measured once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,7 +44,7 @@ class Stopwatch(Protocol):
 
     def measure(self, kernel: Kernel, arguments: Mapping[str, Any]) -> Measurement: ...
 
-    def compile_ahead(self, kernels: Sequence[Kernel]) -> None: ...
+    def compile_ahead(self, kernels: Iterable[Kernel]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def tune(
     *,
     planned: Callable[[int], None] = lambda count: None,
     measured: Callable[[Configuration, Outcome], None] = lambda configuration, outcome: None,
-    ahead: Callable[[Sequence[Kernel]], None] = lambda kernels: None,
+    ahead: Callable[[Iterable[Kernel]], None] = lambda kernels: None,
 ) -> list[tuple[Configuration, Outcome]]:
     """The outcome of each configuration, measured where none is stored yet.
 
@@ -161,7 +161,7 @@ def tune(
     known = _known(configurations, work, stopwatch, store)
     new = {key: configuration for configuration, outcome, key in known if outcome is None}
     planned(len(new))
-    ahead([kernel for each in new.values() for kernel in _kernels(each, work)])
+    ahead(kernel for each in new.values() for kernel in _kernels(each, work))
     found: list[tuple[Configuration, Outcome]] = []
     done: dict[str, Outcome] = {}
     kept = Kept()
@@ -229,14 +229,13 @@ def _key(configuration: Configuration, work: Work, stopwatch: Stopwatch) -> str:
     return key_of(kernel, sizes, stopwatch)
 
 
-def _kernels(configuration: Configuration, work: Work) -> list[Kernel]:
+def _kernels(configuration: Configuration, work: Work) -> Iterator[Kernel]:
     """The programs that the case calls, as many as can be made."""
-    module, found = configuration.module(), []
+    module = configuration.module()
     case, _ = work.find(module)
     for program in called_programs(module, case):
         with contextlib.suppress(VmError):
-            found.append(module[program].instantiate())
-    return found
+            yield module[program].instantiate()
 
 
 def _measure(
