@@ -170,6 +170,11 @@ def arguments(command_line: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(command_line)
     if not options.show and not (options.date and options.out):
         parser.error("--date and --out are required to measure")
+    texts = options.points or [",".join(SIX_SHAPES) + ":u4:1,8,16"]
+    try:
+        options.points = [p for text in texts for p in parse_points(text, options.activation)]
+    except ValueError as error:
+        parser.error(f"--points: {error}")
     return options
 
 
@@ -178,8 +183,6 @@ def main(command_line: Sequence[str]) -> int:
     if options.show:
         print(summary_text(Result.read(options.show), SIX_SHAPES))
         return 0
-    texts = options.points or [",".join(SIX_SHAPES) + ":u4:1,8,16"]
-    points = [point for text in texts for point in parse_points(text, options.activation)]
     chosen = [PEERS[name] for name in options.peers.split(",")]
     if options.dry_run:
         from benchmarks.dry import DryLaboratory, dry_peers
@@ -200,7 +203,7 @@ def main(command_line: Sequence[str]) -> int:
         seed=options.seed,
         activation=options.activation,
     )
-    run(laboratory, result, peers, points, options.rounds, options.out)
+    run(laboratory, result, peers, options.points, options.rounds, options.out)
     print(summary_text(result, SIX_SHAPES))
     return 0 if result.rows and not result.failures else 1
 

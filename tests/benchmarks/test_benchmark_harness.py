@@ -84,6 +84,15 @@ def test_measuring_without_a_date_or_a_file_is_refused(capsys):
     assert "--date" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("points", ["8192x8192:nf3:1", "no_shape:u4:1", "8192x8192:u4"])
+def test_points_that_do_not_exist_are_refused_without_a_traceback(points, tmp_path, capsys):
+    out = str(tmp_path / "x.json")
+    with pytest.raises(SystemExit):
+        gemm.main(["--dry-run", "--date", "x", "--out", out, "--points", points])
+    assert "error: --points: " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 class FaultyLaboratory(DryLaboratory):
     """One peer cannot prepare; another writes a wrong output, but only after it was timed."""
 
